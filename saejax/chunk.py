@@ -1,0 +1,161 @@
+"""The compiled part of a run: draw batches, step every group, evaluate; all pure."""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from saejax import metrics, tracking
+from saejax.data.source import Source
+from saejax.settings import Settings
+from saejax.sweep import Cells, Hyper, map_cells, public, step_group, stream
+
+Groups = tuple[Cells, ...]
+
+
+def draw(
+    sources: Mapping[str, Source], arrays: dict, seeds: Int[Array, " seeds"], name: str,
+    step: Int[Array, ""], batch_size: int, n_batches: int | None = None,
+) -> Float[Array, "source *n_batches batch d_in"]:  # fmt: skip
+    """Batches of every source, data sets outermost; the same for a (seed, stream, step) always.
+
+    Args:
+        sources: the data sets.
+        arrays: for each its `shared` arrays and those of its seeds.
+        seeds: the seeds.
+        name: which stream of randomness, see `saejax.sweep.STREAMS`.
+        step: number of steps done.
+        batch_size: samples in a batch.
+        n_batches: how many batches, None for one without an axis of its own.
+    """
+
+    def one_seed(source: Source, shared: Any, own: Any, seed: Int[Array, ""]) -> Array:
+        key = jax.random.fold_in(stream(seed, name), step)
+        if n_batches is None:
+            return source.sample(shared, own, key, batch_size)
+        keys = jax.random.split(key, n_batches)
+        return jax.lax.map(lambda k: source.sample(shared, own, k, batch_size), keys)
+
+    parts = []
+    for dataset, source in sources.items():
+        shared, own = arrays[dataset]
+        parts.append(jax.vmap(partial(one_seed, source, shared))(own, seeds))
+    return jnp.concatenate(parts)
+
+
+def chunk(
+    groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Int[Array, " seeds"],
+    hyper: Hyper, step: Int[Array, ""],
+    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+) -> tuple[Groups, Groups, tuple, dict[str, Array]]:  # fmt: skip
+    """`eval_every` training steps and an evaluation: what one dispatch runs.
+
+    Two sets of buffers take turns: a step reads one and writes the other, so that the loop neither
+    clears nor copies the state.
+
+    Args:
+        groups: the width groups.
+        spare: buffers of the same shapes.
+        before: best matches at the evaluation before, for each group (index, cosine).
+        arrays: of the sources, see `draw`.
+        seeds: the seeds.
+        hyper: swept numbers.
+        step: number of steps done.
+        sources: the data sets.
+        settings: of the run.
+        cell_batches: for each group, see `map_cells`.
+
+    Returns:
+        The groups, the spare buffers, the best matches, and the measurements with leading axes
+        [source, ratio, hyper].
+    """
+
+    def one(source: Groups, target: Groups, step: Int[Array, ""]) -> Groups:
+        x = draw(sources, arrays, seeds, "batches", step, settings.batch_size)
+
+        def keys(d_sae: int) -> Array:
+            own = jax.vmap(lambda s: jax.random.fold_in(stream(s, "resample"), d_sae))(seeds)
+            own = jax.vmap(jax.random.fold_in, (0, None))(own, step)
+            return jnp.concatenate([own] * len(sources))
+
+        return tuple(
+            step_group(a, b, hyper, x, keys(a.params.b_enc.shape[-1]), step, settings, k)
+            for a, b, k in zip(source, target, cell_batches, strict=True)
+        )
+
+    def two(buffers: tuple[Groups, Groups], i: Int[Array, ""]) -> tuple[tuple[Groups, Groups], None]:
+        a, b = buffers
+        b = one(a, b, step + 2 * i)
+        a = one(b, a, step + 2 * i + 1)
+        return (a, b), None
+
+    n = settings.eval_every
+    (groups, spare), _ = jax.lax.scan(two, (groups, spare), jnp.arange(n // 2))
+    if n % 2:
+        groups, spare = one(groups, spare, step + n - 1), groups
+    matches, measured = evaluate(
+        groups, before, arrays, seeds, hyper, step + n,
+        sources=sources, settings=settings, cell_batches=cell_batches,
+    )  # fmt: skip
+    return groups, spare, matches, measured
+
+
+def evaluate(
+    groups: Groups, before: tuple, arrays: dict, seeds: Int[Array, " seeds"], hyper: Hyper,
+    step: Int[Array, ""],
+    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+) -> tuple[tuple, dict[str, Array]]:  # fmt: skip
+    """Measurements of every cell on fresh batches. Arguments and results as in `chunk`."""
+    x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
+    F = features(sources, arrays)
+
+    def measure(cell: Cells, hyper: Hyper, part: tuple) -> dict[str, Array]:
+        x, F = part
+        params = public(cell.params)
+        out = metrics.reconstruction(params, x, hyper.l1, settings.sae, settings.dead_threshold)
+        if F is not None:
+            scalars, index, cosine = metrics.recovery(params, F)
+            out |= {**scalars, "best_index": index, "best_cosine": cosine}
+        return out | {"frozen_at": cell.frozen_at}
+
+    matches, measured = [], []
+    for cells, last, k in zip(groups, before, cell_batches, strict=True):
+        out = map_cells(measure, cells, hyper, (x, F), k)
+        match = None
+        if F is not None:
+            match = out["best_index"], out["best_cosine"]
+            out |= tracking.track(last[0], last[1], match[0], match[1], settings.track_threshold)
+        matches.append(match)
+        measured.append(out)
+    return tuple(matches), jax.tree.map(lambda *a: jnp.stack(a, axis=1), *measured)
+
+
+def features(sources: Mapping[str, Source], arrays: dict) -> Float[Array, "source n d_in"] | None:
+    """Ground-truth features of every source, None where they are unknown."""
+    parts = [source.features(arrays[name][1]) for name, source in sources.items()]
+    return None if parts[0] is None else jnp.concatenate(parts)  # pyright: ignore
+
+
+def to_next_larger(groups: Groups, order: list[int]) -> Float[Array, "source ratio hyper"]:
+    """`mmcs` of every dictionary against the next larger one that differs in width alone.
+
+    Args:
+        groups: the width groups.
+        order: their indices from narrow to wide. The widest gets NaN.
+    """
+
+    def mean_best(pair: tuple[Array, Array]) -> Float[Array, ""]:
+        own, larger = pair
+        return metrics.mmcs(own.T, larger.T)
+
+    shape = groups[0].frozen_at.shape
+    out = [jnp.full(shape, jnp.nan)] * len(groups)
+    for i, j in pairwise(order):
+        pairs = [groups[k].params.W_dec for k in (i, j)]
+        flat = tuple(a.reshape(-1, *a.shape[2:]) for a in pairs)
+        out[i] = jax.lax.map(mean_best, flat).reshape(shape)
+    return jnp.stack(out, axis=1)

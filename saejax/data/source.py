@@ -1,0 +1,197 @@
+"""The one door through which data enters a sweep: anything a user may pass becomes a Source.
+
+A source is pure: `sample` is traced into the training step and gets its arrays as arguments, split
+into `shared` (one copy for all seeds) and what `setup` makes from a seed's key.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from saejax.data import synthetic
+from saejax.data.synthetic import Synthetic
+
+
+class Source(Protocol):
+    """What the engine asks of a data set.
+
+    Attributes:
+        d_in: width of a sample.
+        n_features: number of ground-truth features, None where they are unknown.
+        shared: arrays that `sample` reads and that do not depend on the seed.
+    """
+
+    @property
+    def d_in(self) -> int: ...
+
+    @property
+    def n_features(self) -> int | None: ...
+
+    @property
+    def shared(self) -> Any: ...
+
+    def setup(self, key: PRNGKeyArray) -> Any:
+        """Arrays of one seed."""
+        ...
+
+    def features(self, arrays: Any) -> Float[Array, "n_features d_in"] | None:
+        """Ground-truth features in what `setup` returned, None where unknown."""
+        ...
+
+    def sample(
+        self, shared: Any, arrays: Any, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch d_in"]:
+        """A fresh batch."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Settings to write down beside the results, JSON types only."""
+        ...
+
+
+@dataclass(frozen=True)
+class SyntheticSource:
+    """A `Synthetic` spec as a source."""
+
+    spec: Synthetic
+    shared: None = None
+
+    @property
+    def d_in(self) -> int:
+        return self.spec.d_in
+
+    @property
+    def n_features(self) -> int:
+        return self.spec.n_features
+
+    def setup(self, key: PRNGKeyArray) -> synthetic.Truth:
+        return synthetic.truth(self.spec, key)
+
+    def features(self, arrays: synthetic.Truth) -> Float[Array, "n_features d_in"]:
+        return arrays.F
+
+    def sample(
+        self, shared: None, arrays: synthetic.Truth, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch d_in"]:
+        return synthetic.sample(self.spec, arrays, key, batch_size)
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "synthetic", **asdict(self.spec)}
+
+
+@dataclass(frozen=True)
+class ArraySource:
+    """Rows of an array, drawn with replacement. The array is held once, whatever the seeds."""
+
+    shared: Float[Array, "n d_in"] = field(repr=False)
+    n_features: None = None
+
+    @property
+    def d_in(self) -> int:
+        return self.shared.shape[1]
+
+    def setup(self, key: PRNGKeyArray) -> None:
+        return None
+
+    def features(self, arrays: None) -> None:
+        return None
+
+    def sample(
+        self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch d_in"]:
+        return shared[jax.random.randint(key, (batch_size,), 0, shared.shape[0])]
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "array", "rows": self.shared.shape[0], "d_in": self.d_in}
+
+
+@dataclass(frozen=True)
+class FunctionSource:
+    """A user's pure function from a key to a batch [batch_size, d_in]."""
+
+    function: Callable[[PRNGKeyArray], Float[Array, "batch d_in"]]
+    d_in: int
+    n_features: None = None
+    shared: None = None
+
+    def setup(self, key: PRNGKeyArray) -> None:
+        return None
+
+    def features(self, arrays: None) -> None:
+        return None
+
+    def sample(
+        self, shared: None, arrays: None, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch d_in"]:
+        return jnp.asarray(self.function(key), jnp.float32)
+
+    def describe(self) -> dict[str, Any]:
+        name = getattr(self.function, "__name__", type(self.function).__name__)
+        return {"type": "function", "name": name, "d_in": self.d_in}
+
+
+def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
+    """The source behind a spec, an array or a function.
+
+    Args:
+        data: a `Synthetic`, an array [n, d_in] of finite numbers, a function `key -> [batch_size,
+            d_in]`, or a source already.
+        batch_size: what a function's batches must hold.
+        name: how errors name the data set.
+
+    Raises:
+        ValueError: for an array that is empty, not two-dimensional or not finite, and for a function
+            whose batch has another shape than [batch_size, d_in].
+        TypeError: for anything else.
+    """
+    if isinstance(data, Synthetic):
+        return SyntheticSource(data)
+    if all(hasattr(data, part) for part in ("setup", "sample", "features", "describe")):
+        return data
+    if isinstance(data, np.ndarray | jax.Array):
+        if data.ndim != 2 or 0 in data.shape:
+            raise ValueError(
+                f"data {name!r}: got an array of shape {data.shape}, allowed: [rows, d_in], not empty"
+            )
+        if not (np.issubdtype(data.dtype, np.number) and bool(np.isfinite(data).all())):
+            raise ValueError(f"data {name!r}: the array must hold finite numbers only")
+        return ArraySource(jnp.asarray(data, jnp.float32))
+    if callable(data):
+        function: Callable[..., Any] = data
+        out = jax.eval_shape(function, jax.random.key(0))
+        if len(out.shape) != 2 or out.shape[0] != batch_size:
+            raise ValueError(
+                f"data {name!r}: the function returns shape {out.shape}, allowed: "
+                f"[batch_size={batch_size}, d_in]"
+            )
+        return FunctionSource(function, d_in=out.shape[1])
+    raise TypeError(
+        f"data {name!r}: got {type(data).__name__}, allowed: a Synthetic, an array [rows, d_in], a "
+        "function from a key to a batch, or a dict that names several of them"
+    )
+
+
+def as_sources(data: Any, batch_size: int) -> dict[str, Source]:
+    """Named sources: one called after its kind (or "data"), or a dict's entries under their keys.
+
+    Raises:
+        ValueError: for an empty dict, and when the entries differ in d_in or n_features, because the
+            cells of one width group are stacked.
+    """
+    if isinstance(data, Mapping):
+        if not data:
+            raise ValueError("data: got an empty dict, allowed: at least one data set")
+        sources = {str(name): as_source(d, batch_size, str(name)) for name, d in data.items()}
+    else:
+        name = data.kind if isinstance(data, Synthetic) else "data"
+        sources = {name: as_source(data, batch_size, name)}
+    for attribute in ("d_in", "n_features"):
+        values = {name: getattr(s, attribute) for name, s in sources.items()}
+        if len(set(values.values())) > 1:
+            raise ValueError(f"data: {attribute} must be the same for all data sets, got {values}")
+    return sources

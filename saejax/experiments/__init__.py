@@ -1,0 +1,1 @@
+"""One module a study: flags -> config -> library -> report."""

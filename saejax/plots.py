@@ -1,0 +1,238 @@
+"""Pictures: arrays in, matplotlib Figures out; no paths, no global state."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import LogNorm, Normalize, SymLogNorm
+from matplotlib.figure import Figure
+
+
+class Style(NamedTuple):
+    """Title, note under it, colour map, number format, logarithmic colour scale."""
+
+    title: str
+    note: str = ""
+    cmap: str = "viridis"
+    spec: str = ".3g"
+    log: bool = False
+
+
+_UP, _DOWN = "threshold crossed upwards", "threshold crossed downwards"
+_STYLE = {
+    "mmcs_true_to_dict": Style(
+        "MMCS with the true features", "1 = every true feature was found", spec=".2f"
+    ),
+    "mmcs_dict_to_true": Style(
+        "MMCS of the dictionary's latents", "1 = every latent is a true feature", spec=".2f"
+    ),
+    "mmcs_to_next_larger": Style(
+        "MMCS with the next larger dictionary", "1 = it finds the same latents again", spec=".2f"
+    ),
+    "mse": Style("Reconstruction error (mse)", "lower is better", "magma_r", ".1e", True),
+    "l1_loss": Style("L1 loss", "l1 x sparsity, part of the objective", "magma_r", ".1e", True),
+    "l0": Style("L0", "active latents in a sample", "magma_r", ".1f", True),
+    "fvu": Style("Fraction of variance unexplained", "lower is better", "magma_r", ".2f"),
+    "dead_latents": Style(
+        "Dead latents", "never active on the evaluation batches", "magma_r", ".0f", True
+    ),
+    "represented": Style("Features represented", "best cosine above the threshold", spec=".0f"),
+    "learned": Style("Features learned", f"{_UP}, over all evaluations", spec=".0f"),
+    "unlearned": Style("Features unlearned", f"{_DOWN}, over all evaluations", "magma_r", ".0f"),
+}
+
+
+def mean_and_spread(values: np.ndarray) -> tuple[Any, Any]:
+    """Mean and standard deviation (divisor n - 1) over the first axis, which is that of the seeds.
+
+    NaNs are left out; the spread of fewer than two values is NaN.
+    """
+    values = np.asarray(values, float)
+    n = np.isfinite(values).sum(0)
+    filled = np.where(np.isfinite(values), values, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(n > 0, filled.sum(0) / n, np.nan)
+        squares = np.where(np.isfinite(values), (values - mean) ** 2, 0.0).sum(0)
+        spread = np.where(n > 1, np.sqrt(squares / (n - 1)), np.nan)
+    return (float(mean), float(spread)) if mean.ndim == 0 else (mean, spread)
+
+
+def title_of(metric: str) -> str:
+    """Name of a metric in a picture."""
+    return _STYLE[metric].title if metric in _STYLE else metric
+
+
+def _norm(values: np.ndarray, metric: str) -> Normalize:
+    finite = values[np.isfinite(values)]
+    if finite.size == 0:
+        return Normalize(0, 1)
+    low, high = float(finite.min()), float(finite.max())
+    if metric.startswith("mmcs"):
+        return Normalize(0, 1)
+    if metric == "dead_latents":
+        return SymLogNorm(linthresh=1, vmin=0, vmax=max(high, 1))
+    if metric in _STYLE and _STYLE[metric].log and low > 0 and high > low:
+        return LogNorm(low, high)
+    return Normalize(min(low, 0), high if high > low else low + 1)
+
+
+def heatmaps(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    ratios: Sequence[float],
+    l1: Sequence[float],
+    metric: str,
+    n_seeds: int = 1,
+) -> Figure:
+    """Heat maps of one metric over ratio (down) and l1 (to the right), side by side, one scale.
+
+    Args:
+        panels: title -> mean and spread over seeds, both [ratio, l1]; NaN cells stay grey.
+        ratios: labels of the rows.
+        l1: labels of the columns.
+        metric: sets title, colours and number format.
+        n_seeds: how many seeds the means are over; from 2 on the spread stands in the cells.
+    """
+    style = _STYLE.get(metric, Style(metric))
+    cmap = colormaps[style.cmap].copy()
+    cmap.set_bad("0.88")
+    norm = _norm(np.concatenate([mean.ravel() for mean, _ in panels.values()]), metric)
+    width = max(3.6, 0.72 * len(l1) + 1.2)
+    height = max(3.0, 0.46 * len(ratios) + 1.5)
+    fig = Figure(figsize=(width * len(panels) + 0.9, height), layout="constrained")
+    axes = fig.subplots(1, len(panels), squeeze=False)[0]
+    image = None
+    for ax, (name, (mean, spread)) in zip(axes, panels.items(), strict=True):
+        image = ax.imshow(np.ma.masked_invalid(mean), cmap=cmap, norm=norm, aspect="auto")
+        ax.set_title(name, fontsize=10)
+        ax.set_xticks(range(len(l1)), [f"{v:.2g}" for v in l1])
+        ax.set_yticks(range(len(ratios)), [f"{v:g}" for v in ratios])
+        ax.set_xlabel("L1 coefficient")
+        for i, j in np.ndindex(mean.shape):
+            if not np.isfinite(mean[i, j]):
+                continue
+            text = format(mean[i, j], style.spec)
+            if n_seeds > 1 and np.isfinite(spread[i, j]):
+                text += f"\n±{format(spread[i, j], style.spec)}"
+            red, green, blue, _ = cmap(norm(mean[i, j]))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            ax.text(j, i, text, ha="center", va="center", fontsize=7 if n_seeds > 1 else 8,
+                    color="white" if dark else "black")  # fmt: skip
+    axes[0].set_ylabel("ratio: d_sae / true features")
+    if image is not None:
+        fig.colorbar(image, ax=list(axes), shrink=0.9)
+    seeds = f"; mean ± sd over {n_seeds} seeds" if n_seeds > 1 else ""
+    fig.suptitle(f"{style.title}\n{style.note}{seeds}", fontsize=10.5)
+    return fig
+
+
+def beside_published(
+    ours: np.ndarray, theirs: np.ndarray, ratios: Sequence[float], l1: Sequence[float], metric: str,
+    correlation: float,
+) -> Figure:  # fmt: skip
+    """Our heat map beside the published one, on one colour scale.
+
+    Args:
+        ours: [ratio, l1].
+        theirs: [ratio, l1].
+        ratios: labels of the rows.
+        l1: labels of the columns.
+        metric: as in `heatmaps`.
+        correlation: Spearman's, shown in the heading of our panel.
+    """
+    none = np.full_like(ours, np.nan)
+    panels = {
+        f"this run (Spearman {correlation:.2f})": (ours, none),
+        "published, d_in 256": (theirs, none),
+    }
+    return heatmaps(panels, ratios, l1, metric)
+
+
+def curves(
+    steps: np.ndarray,
+    mean: np.ndarray,
+    spread: np.ndarray,
+    ratios: Sequence[float],
+    l1: Sequence[float],
+    title: str,
+    ylabel: str,
+    n_seeds: int = 1,
+) -> Figure:
+    """A measurement over training: a panel for each ratio, a line for each l1.
+
+    Args:
+        steps: [n_eval].
+        mean: [n_eval, ratio, l1], over seeds.
+        spread: likewise its standard deviation, drawn as a band; NaN draws none.
+        ratios: titles of the panels.
+        l1: labels of the lines.
+        title: of the figure.
+        ylabel: what is measured, with its unit.
+        n_seeds: how many seeds the mean is over.
+    """
+    columns = min(4, len(ratios))
+    rows = -(-len(ratios) // columns)
+    fig = Figure(figsize=(2.7 * columns + 1.2, 2.2 * rows + 0.9), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    colours = colormaps["plasma"](np.linspace(0, 0.88, len(l1)))
+    marker = "o" if len(steps) == 1 else None
+    for panel, ax in enumerate(axes.ravel()):
+        if panel >= len(ratios):
+            ax.set_axis_off()
+            continue
+        for j, colour in enumerate(colours):
+            y, sd = mean[:, panel, j], spread[:, panel, j]
+            ax.plot(steps, y, color=colour, lw=1.4, marker=marker, label=f"{l1[j]:.2g}")
+            if np.isfinite(sd).any():
+                ax.fill_between(steps, y - sd, y + sd, color=colour, alpha=0.15, lw=0)
+        ax.set_title(f"ratio {ratios[panel]:g}", fontsize=9)
+        ax.grid(alpha=0.25)
+        if panel % columns == 0:
+            ax.set_ylabel(ylabel, fontsize=8.5)
+        if panel >= len(ratios) - columns:
+            ax.set_xlabel("training step", fontsize=8.5)
+            ax.tick_params(labelbottom=True)
+        ax.tick_params(labelsize=7.5)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    fig.legend(handles, labels, title="L1", loc="outside right center", fontsize=8)
+    seeds = f" (mean ± sd over {n_seeds} seeds)" if n_seeds > 1 else ""
+    fig.suptitle(title + seeds, fontsize=11)
+    return fig
+
+
+def frontier(
+    panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    ratios: Sequence[float],
+    l1: Sequence[float],
+) -> Figure:
+    """The trade between sparsity and reconstruction: L0 against fvu, a line for each ratio.
+
+    Args:
+        panels: title -> l0 and fvu, both [ratio, l1].
+        ratios: one line each.
+        l1: one point each; larger points have the larger coefficient.
+    """
+    fig = Figure(figsize=(4.8 * len(panels) + 1.2, 4.2), layout="constrained")
+    axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
+    colours = colormaps["viridis"](np.linspace(0, 0.95, len(ratios)))
+    sizes = np.linspace(12, 70, len(l1))
+    positive = all((fvu[np.isfinite(fvu)] > 0).all() for _, fvu in panels.values())
+    for ax, (name, (l0, fvu)) in zip(axes, panels.items(), strict=True):
+        for i, colour in enumerate(colours):
+            ax.plot(l0[i], fvu[i], color=colour, lw=1.2, label=f"{ratios[i]:g}")
+            ax.scatter(l0[i], fvu[i], s=sizes, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
+        ax.set_xscale("symlog", linthresh=1)
+        ax.set_xlim(left=0)
+        if positive:
+            ax.set_yscale("log")
+        ax.set_title(name, fontsize=10)
+        ax.set_xlabel("L0: active latents in a sample")
+        ax.grid(alpha=0.25)
+    axes[0].set_ylabel("fraction of variance unexplained")
+    axes[0].tick_params(labelleft=True)
+    handles, labels = axes[0].get_legend_handles_labels()
+    fig.legend(handles, labels, title="ratio", loc="outside right center", fontsize=8)
+    fig.suptitle(
+        "Sparsity against reconstruction: lower left is better; larger dots, larger L1", fontsize=11
+    )
+    return fig

@@ -1,0 +1,358 @@
+"""Axes of a sweep, and the training of its cells as stacked width groups.
+
+A sweep is the full product of its axes. Cells of one d_sae form a width group, whose arrays carry
+the leading axes [source, hyper]: a source is one (dataset, seed), a hyper one (l1, lr, resample).
+Nothing is padded, and every swept number that does not change a shape is an input of the compiled
+step.
+
+In training state W_dec is held as its transpose [d_in, d_sae]: all products and the Adam update then
+read it in the order in which it lies (BUILD_NOTES.md, "Transposed operands"). `public` undoes that.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+
+from saejax import resample, sae
+from saejax.sae import Params
+from saejax.settings import Settings
+
+AXES = ("dataset", "seed", "ratio", "l1", "lr", "resample")
+PUBLISHED_L1 = tuple(float(f"{10 ** (k / 4):.7g}") for k in range(-8, -2))
+PUBLISHED_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+STREAMS = ("truth", "batches", "evaluation", "init", "resample")
+
+
+def _axis(
+    name: str, values: Any, kind: type, convert: type, allowed: str, ok: Callable[[Any], bool]
+) -> tuple:
+    values = (values,) if isinstance(values, Real | str) else tuple(values)
+    if not values:
+        raise ValueError(f"{name}: got no value, allowed: at least one, each {allowed}")
+    for value in values:
+        if not (isinstance(value, kind) and math.isfinite(value) and ok(value)):  # pyright: ignore
+            raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{name}: got {values}, allowed: each value once")
+    return tuple(convert(value) for value in values)
+
+
+@dataclass(frozen=True, init=False)
+class Sweep:
+    """The axes of a sweep besides its data sets; one number stands for an axis of one value.
+
+    Args:
+        l1: coefficients of the sparsity term. Default: the published 10^(-8/4) ... 10^(-3/4).
+        ratio: d_sae over the number of true features, or over d_in where these are unknown.
+            Default: the published eight, 0.25 ... 32.
+        seeds: each seed draws its own ground truth, batches and initial weights.
+        lr: Adam's learning rates.
+        resample: whether dead latents are revived (see `saejax.resample`).
+
+    Cells that differ in data set, l1, lr or resample alone start from the same weights, and cells of
+    one seed share their true features, so differences along these axes are paired.
+
+    Raises:
+        ValueError: naming the argument, for an axis that is empty, repeats a value or holds one that
+            is not allowed.
+    """
+
+    l1: tuple[float, ...]
+    ratio: tuple[float, ...]
+    seeds: tuple[int, ...]
+    lr: tuple[float, ...]
+    resample: tuple[bool, ...]
+
+    def __init__(
+        self,
+        l1: Sequence[float] | float = PUBLISHED_L1,
+        ratio: Sequence[float] | float = PUBLISHED_RATIOS,
+        seeds: Sequence[int] | int = (0,),
+        lr: Sequence[float] | float = (1e-3,),
+        resample: Sequence[bool] | bool = (False,),
+    ) -> None:
+        whole = "a whole number from 0 to 2**32 - 1"
+        axes = {
+            "l1": _axis("l1", l1, Real, float, "a number, 0 or more", lambda v: v >= 0),
+            "ratio": _axis("ratio", ratio, Real, float, "a number above 0", lambda v: v > 0),
+            "seeds": _axis("seeds", seeds, Integral, int, whole, lambda v: 0 <= v < 2**32),
+            "lr": _axis("lr", lr, Real, float, "a number above 0", lambda v: v > 0),
+            "resample": _axis("resample", resample, bool, bool, "True or False", lambda v: True),
+        }
+        for name, values in axes.items():
+            object.__setattr__(self, name, values)
+
+    def coords(self, datasets: Sequence[str]) -> dict[str, tuple]:
+        """Values along every axis, in the order of `AXES`."""
+        values = (tuple(datasets), self.seeds, self.ratio, self.l1, self.lr, self.resample)
+        return dict(zip(AXES, values, strict=True))
+
+    def widths(self, base: int, base_name: str = "n_features") -> tuple[int, ...]:
+        """d_sae of every ratio.
+
+        Args:
+            base: what the ratio multiplies.
+            base_name: how an error names it.
+
+        Raises:
+            ValueError: when a ratio does not give a whole number of latents.
+        """
+        widths = []
+        for ratio in self.ratio:
+            exact = ratio * base
+            if abs(exact - round(exact)) > 1e-6 * exact or round(exact) < 1:
+                raise ValueError(
+                    f"ratio: got {ratio:g}, which makes {exact:g} latents with {base_name}={base}; "
+                    f"allowed: ratios for which ratio x {base_name} is a whole number, 1 or more"
+                )
+            widths.append(round(exact))
+        return tuple(widths)
+
+
+class Hyper(NamedTuple):
+    """Swept numbers that the compiled step reads, one entry a hyper."""
+
+    l1: Float[Array, " hyper"]
+    lr: Float[Array, " hyper"]
+    resample: Bool[Array, " hyper"]
+
+
+class Cells(NamedTuple):
+    """Training state of the cells of a width group, leading axes [source, hyper].
+
+    Attributes:
+        params: weights, W_dec transposed.
+        opt: Adam's moments, likewise.
+        frozen_at: the step whose update was refused because it was not finite; -1 while it trains.
+        highest: largest activations in the open resampling window, None without resampling.
+    """
+
+    params: Params
+    opt: optax.ScaleByAdamState
+    frozen_at: Int[Array, "*cells"]
+    highest: Float[Array, "*cells d_sae"] | None
+
+
+ADAM = optax.scale_by_adam()
+
+
+def stream(seed: Int[Array, ""] | int, name: str) -> PRNGKeyArray:
+    """The key of one use of randomness of one seed."""
+    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
+
+
+def hypers(sweep: Sweep) -> Hyper:
+    """The product of l1, lr and resample, in the order of `AXES`."""
+    grid = [(a, b, c) for a in sweep.l1 for b in sweep.lr for c in sweep.resample]
+    l1, lr, on = zip(*grid, strict=True)
+    return Hyper(jnp.array(l1, jnp.float32), jnp.array(lr, jnp.float32), jnp.array(on))
+
+
+def public(params: Any) -> Params:
+    """Weights (or moments shaped like them) with W_dec in its public orientation, or back."""
+    return params._replace(W_dec=jnp.swapaxes(params.W_dec, -1, -2))
+
+
+def init_cells(
+    seeds: Int[Array, " seeds"],
+    n_datasets: int,
+    n_hyper: int,
+    d_in: int,
+    d_sae: int,
+    settings: Settings,
+) -> Cells:
+    """Fresh cells of one width group; their weights depend on (seed, d_in, d_sae) alone."""
+
+    def one(seed: Int[Array, ""]) -> Cells:
+        key = jax.random.fold_in(stream(seed, "init"), d_sae)
+        params = public(sae.init(key, d_in, d_sae, settings.sae))
+        highest = jnp.zeros(d_sae) if settings.resample.every else None
+        state = ADAM.init(params)  # pyright: ignore[reportArgumentType]
+        assert isinstance(state, optax.ScaleByAdamState)
+        return Cells(params, state, jnp.array(-1, jnp.int32), highest)
+
+    cells = jax.vmap(one)(seeds)
+
+    def spread(a: Array) -> Array:
+        a = jnp.broadcast_to(a[None, :, None], (n_datasets, a.shape[0], n_hyper, *a.shape[1:]))
+        return a.reshape(-1, *a.shape[2:])
+
+    return jax.tree.map(spread, cells)
+
+
+def map_cells(
+    f: Callable[[Any, Hyper, Any], Any],
+    cells: Any,
+    hyper: Hyper,
+    per_source: Any,
+    cell_batch: int,
+    into: Any = None,
+) -> Any:
+    """`f(cell, its hyper, its source's part)` for every cell of a group, `cell_batch` at a time.
+
+    With `cell_batch` at least the number of cells this is a plain nested vmap, in which the hypers
+    of a source share its part. Otherwise blocks of cells follow one another; the last block starts
+    early where the number of cells is not a multiple, so some cells are computed twice, which is
+    harmless because nothing is updated in place.
+
+    Args:
+        f: function of one cell.
+        cells: arrays [source, hyper, ...].
+        hyper: arrays [hyper].
+        per_source: arrays [source, ...].
+        cell_batch: cells in a block.
+        into: arrays to overwrite with the result. A training loop hands in the buffers of the step
+            before the last, which saves clearing and copying the state in every step.
+
+    Returns:
+        What f returns, with leading axes [source, hyper].
+    """
+    n_source, n_hyper = jax.tree.leaves(per_source)[0].shape[0], hyper.l1.shape[0]
+    by_hyper = min(cell_batch, n_hyper)
+    by_source = max(1, min(cell_batch // n_hyper, n_source))
+
+    def single(cells: Any, hyper: Any, per_source: Any) -> Any:
+        """A block of one cell, without axes of size 1 for the compiler to carry along."""
+        arguments = ((cells, 2), (hyper, 1), (per_source, 1))
+        bare = [jax.tree.map(lambda a, n=n: a.reshape(a.shape[n:]), part) for part, n in arguments]
+        return jax.tree.map(lambda a: a[None, None], f(bare[0], bare[1], bare[2]))
+
+    several = jax.vmap(jax.vmap(f, in_axes=(0, 0, None)), in_axes=(0, None, 0))
+    if (by_source, by_hyper) == (n_source, n_hyper):
+        return several(cells, hyper, per_source)
+    block = single if (by_source, by_hyper) == (1, 1) else several
+
+    def cut(tree: Any, starts: tuple, sizes: tuple) -> Any:
+        def one(a: Array) -> Array:
+            rest = a.ndim - len(sizes)
+            return jax.lax.dynamic_slice(a, (*starts, *(0,) * rest), (*sizes, *a.shape[len(sizes) :]))
+
+        return jax.tree.map(one, tree)
+
+    if into is None:
+        out = jax.eval_shape(
+            jax.vmap(jax.vmap(f, (0, 0, None)), (0, None, 0)), cells, hyper, per_source
+        )
+        into = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), out)
+
+    def over_sources(i: Int[Array, ""], into: Any) -> Any:
+        s = jnp.minimum(i * by_source, n_source - by_source)
+        source_part = cut(per_source, (s,), (by_source,))
+
+        def over_hypers(j: Int[Array, ""], into: Any) -> Any:
+            h = jnp.minimum(j * by_hyper, n_hyper - by_hyper)
+            new = block(
+                cut(cells, (s, h), (by_source, by_hyper)), cut(hyper, (h,), (by_hyper,)), source_part
+            )
+            put = jax.lax.dynamic_update_slice
+            return jax.tree.map(lambda a, b: put(a, b, (s, h, *(0,) * (a.ndim - 2))), into, new)
+
+        return jax.lax.fori_loop(0, -(-n_hyper // by_hyper), over_hypers, into)
+
+    return jax.lax.fori_loop(0, -(-n_source // by_source), over_sources, into)
+
+
+def step_cell(
+    cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"], step: Int[Array, ""], settings: Settings
+) -> Cells:
+    """One training step of one cell: gradient, Adam, projection; refused where not finite.
+
+    An update counts as not finite when mse or the gradient of b_enc is: everything else in the
+    gradient is finite where these are. A refused update leaves the cell as it was, for good.
+    """
+    precision = settings.matmul_precision
+
+    def terms(stored: Params) -> tuple[Float[Array, ""], Float[Array, ""]]:
+        return sae.mse_and_sparsity(settings.sae, precision, public(stored), x)
+
+    # Only the gradient of the sparsity is asked for, so that its value is never computed.
+    (mse, _), pull_back = jax.vjp(terms, cell.params)
+    (grads,) = pull_back((jnp.ones(()), hyper.l1))
+    updates, opt = ADAM.update(grads, cell.opt)
+    moved = jax.tree.map(lambda p, u: p - hyper.lr * u, cell.params, updates)
+    moved = public(sae.project(public(moved), settings.sae))
+
+    finite = jnp.isfinite(mse) & jnp.isfinite(grads.b_enc).all()
+    go_on = finite & (cell.frozen_at < 0)
+    params, opt = jax.tree.map(
+        lambda new, old: jnp.where(go_on, new, old), (moved, opt), (cell.params, cell.opt)
+    )
+    frozen_at = jnp.where(~finite & (cell.frozen_at < 0), step, cell.frozen_at)
+    highest = cell.highest
+    if highest is not None:
+        highest = resample.observe(highest, public(cell.params), x, step, settings.resample, precision)
+    return Cells(params, opt, frozen_at, highest)
+
+
+def resample_cell(
+    cell: Cells,
+    hyper: Hyper,
+    x: Float[Array, "batch d_in"],
+    key: PRNGKeyArray,
+    settings: Settings,
+) -> Cells:
+    """One cell after its dead latents were revived, where its `resample` is on."""
+    assert cell.highest is not None
+    on = hyper.resample & (cell.frozen_at < 0)
+    params, opt = resample.revive(
+        key,
+        public(cell.params),
+        cell.opt._replace(mu=public(cell.opt.mu), nu=public(cell.opt.nu)),
+        (cell.highest <= settings.resample.threshold) & on,
+        x,
+        hyper.l1,
+        settings.sae,
+        settings.resample,
+        settings.matmul_precision,
+    )
+    opt = opt._replace(mu=public(opt.mu), nu=public(opt.nu))
+    return cell._replace(params=public(params), opt=opt)
+
+
+def step_group(
+    cells: Cells,
+    into: Cells,
+    hyper: Hyper,
+    x: Float[Array, "source batch d_in"],
+    keys: Key[Array, " source"],
+    step: Int[Array, ""],
+    settings: Settings,
+    cell_batch: int,
+) -> Cells:
+    """One training step of a width group, and its resampling where that is due.
+
+    Args:
+        cells: the group.
+        into: buffers for the result, of the same shapes.
+        hyper: swept numbers.
+        x: one batch for each source.
+        keys: randomness of a resampling, one for each source.
+        step: number of steps done before this one.
+        settings: of the run.
+        cell_batch: see `map_cells`.
+    """
+
+    def train(cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"]) -> Cells:
+        return step_cell(cell, hyper, x, step, settings)
+
+    cells = map_cells(train, cells, hyper, x, cell_batch, into)
+    if not settings.resample.every:
+        return cells
+
+    def revive(cells: Cells) -> Cells:
+        return map_cells(
+            lambda cell, hyper, part: resample_cell(cell, hyper, part[0], part[1], settings),
+            cells,
+            hyper,
+            (x, keys),
+            cell_batch,
+        )
+
+    return jax.lax.cond(settings.resample.is_due(step + 1), revive, lambda c: c, cells)
