@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Integer
 
 from saejax import metrics, tracking
 from saejax.data.source import Source
@@ -18,7 +18,7 @@ Groups = tuple[Cells, ...]
 
 
 def draw(
-    sources: Mapping[str, Source], arrays: dict, seeds: Int[Array, " seeds"], name: str,
+    sources: Mapping[str, Source], arrays: dict, seeds: Integer[Array, " seeds"], name: str,
     step: Int[Array, ""], batch_size: int, n_batches: int | None = None,
 ) -> Float[Array, "source *n_batches batch d_in"]:  # fmt: skip
     """Batches of every source, data sets outermost; the same for a (seed, stream, step) always.
@@ -33,7 +33,7 @@ def draw(
         n_batches: how many batches, None for one without an axis of its own.
     """
 
-    def one_seed(source: Source, shared: Any, own: Any, seed: Int[Array, ""]) -> Array:
+    def one_seed(source: Source, shared: Any, own: Any, seed: Integer[Array, ""]) -> Array:
         key = jax.random.fold_in(stream(seed, name), step)
         if n_batches is None:
             return source.sample(shared, own, key, batch_size)
@@ -48,7 +48,7 @@ def draw(
 
 
 def chunk(
-    groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Int[Array, " seeds"],
+    groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"],
     hyper: Hyper, step: Int[Array, ""],
     *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
 ) -> tuple[Groups, Groups, tuple, dict[str, Array]]:  # fmt: skip
@@ -105,7 +105,7 @@ def chunk(
 
 
 def evaluate(
-    groups: Groups, before: tuple, arrays: dict, seeds: Int[Array, " seeds"], hyper: Hyper,
+    groups: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
     step: Int[Array, ""],
     *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
 ) -> tuple[tuple, dict[str, Array]]:  # fmt: skip
@@ -136,8 +136,10 @@ def evaluate(
 
 def features(sources: Mapping[str, Source], arrays: dict) -> Float[Array, "source n d_in"] | None:
     """Ground-truth features of every source, None where they are unknown."""
-    parts = [source.features(arrays[name][1]) for name, source in sources.items()]
-    return None if parts[0] is None else jnp.concatenate(parts)  # pyright: ignore
+    if any(source.n_features is None for source in sources.values()):
+        return None
+    parts: list[Any] = [jax.vmap(s.features)(arrays[name][1]) for name, s in sources.items()]
+    return jnp.concatenate(parts)
 
 
 def to_next_larger(groups: Groups, order: list[int]) -> Float[Array, "source ratio hyper"]:

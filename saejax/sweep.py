@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, Integer, Key, PRNGKeyArray
 
 from saejax import resample, sae
 from saejax.sae import Params
@@ -143,7 +143,7 @@ class Cells(NamedTuple):
 ADAM = optax.scale_by_adam()
 
 
-def stream(seed: Int[Array, ""] | int, name: str) -> PRNGKeyArray:
+def stream(seed: Integer[Array, ""] | int, name: str) -> PRNGKeyArray:
     """The key of one use of randomness of one seed."""
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
 
@@ -161,7 +161,7 @@ def public(params: Any) -> Params:
 
 
 def init_cells(
-    seeds: Int[Array, " seeds"],
+    seeds: Integer[Array, " seeds"],
     n_datasets: int,
     n_hyper: int,
     d_in: int,
@@ -170,7 +170,7 @@ def init_cells(
 ) -> Cells:
     """Fresh cells of one width group; their weights depend on (seed, d_in, d_sae) alone."""
 
-    def one(seed: Int[Array, ""]) -> Cells:
+    def one(seed: Integer[Array, ""]) -> Cells:
         key = jax.random.fold_in(stream(seed, "init"), d_sae)
         params = public(sae.init(key, d_in, d_sae, settings.sae))
         highest = jnp.zeros(d_sae) if settings.resample.every else None

@@ -6,7 +6,7 @@ into `shared` (one copy for all seeds) and what `setup` makes from a seed's key.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from saejax.data import synthetic
 from saejax.data.synthetic import Synthetic
 
 
+@runtime_checkable
 class Source(Protocol):
     """What the engine asks of a data set.
 
@@ -151,7 +152,7 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
     """
     if isinstance(data, Synthetic):
         return SyntheticSource(data)
-    if all(hasattr(data, part) for part in ("setup", "sample", "features", "describe")):
+    if isinstance(data, Source):
         return data
     if isinstance(data, np.ndarray | jax.Array):
         if data.ndim != 2 or 0 in data.shape:
