@@ -143,7 +143,7 @@ def beside_published(
     none = np.full_like(ours, np.nan)
     panels = {
         f"this run (Spearman {correlation:.2f})": (ours, none),
-        "published, d_in 256": (theirs, none),
+        f"published{', clipped at 100' if metric == 'dead_latents' else ''}": (theirs, none),
     }
     return heatmaps(panels, ratios, l1, metric)
 
@@ -216,15 +216,13 @@ def frontier(
     axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     colours = colormaps["viridis"](np.linspace(0, 0.95, len(ratios)))
     sizes = np.linspace(12, 70, len(l1))
-    positive = all((fvu[np.isfinite(fvu)] > 0).all() for _, fvu in panels.values())
+    has_logs = [all((p[i][np.isfinite(p[i])] > 0).all() for p in panels.values()) for i in (0, 1)]
     for ax, (name, (l0, fvu)) in zip(axes, panels.items(), strict=True):
         for i, colour in enumerate(colours):
             ax.plot(l0[i], fvu[i], color=colour, lw=1.2, label=f"{ratios[i]:g}")
             ax.scatter(l0[i], fvu[i], s=sizes, color=colour, edgecolor="white", linewidth=0.5, zorder=3)
-        ax.set_xscale("symlog", linthresh=1)
-        ax.set_xlim(left=0)
-        if positive:
-            ax.set_yscale("log")
+        ax.set_xscale("log" if has_logs[0] else "symlog")
+        ax.set_yscale("log" if has_logs[1] else "linear")
         ax.set_title(name, fontsize=10)
         ax.set_xlabel("L0: active latents in a sample")
         ax.grid(alpha=0.25)

@@ -23,9 +23,9 @@ from saejax.table import Table, show
 PUBLISHED_MAPS = ("mmcs_true_to_dict", "mse", "mmcs_to_next_larger", "dead_latents")
 TRACKED = {
     "dead_latents": ("Dead latents", "dead latents, % of d_sae", False),
-    "learned": ("Features learned so far", "learned, summed", True),
-    "unlearned": ("Features unlearned so far", "unlearned, summed", True),
-    "kept": ("Features still learned with the same latent", "still learned", False),
+    "learned": ("Features learned so far", "features, cumulative", True),
+    "unlearned": ("Features unlearned so far", "features, cumulative", True),
+    "kept": ("Features still learned with the same latent", "features", False),
 }
 
 STYLE = """

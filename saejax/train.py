@@ -1,40 +1,35 @@
-"""Training of a sweep: checks first, one compilation, then the only loop on the host."""
+"""Training of a sweep: one plan, one compilation, and the only loop on the host."""
 
-import platform
 import time
 import warnings
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Integer
 from tqdm.auto import tqdm
 
-from saejax._version import __version__
-from saejax.chunk import chunk, features, to_next_larger
-from saejax.data.source import as_sources
+from saejax.chunk import Groups, chunk, features, to_next_larger
+from saejax.plan import Plan, make_plan
 from saejax.result import Result, coordinates
 from saejax.runlog import RunLog
 from saejax.sae import Params
 from saejax.settings import Settings
-from saejax.sweep import Sweep, hypers, init_cells, public, stream
+from saejax.sweep import Hyper, Sweep, hypers, init_cells, public, stream
 
 
-def default_cell_batch(n_cells: int, d_in: int, d_sae: int, batch_size: int) -> int:
-    """Cells of a width group that train side by side: 1 on a CPU, else as many as fit.
+class State(NamedTuple):
+    """Everything on the device. What changes comes first; the rest are inputs of every chunk."""
 
-    A cell in flight holds about four float32 arrays [batch, d_sae] and six [d_in, d_sae]; half of the
-    device's memory is left for them.
-    """
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return 1
-    memory = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
-    per_cell = 4 * d_sae * (4 * batch_size + 6 * d_in)
-    return max(1, min(n_cells, int(memory / 2 / per_cell)))
+    groups: Groups
+    spare: Groups
+    matches: tuple
+    arrays: dict
+    seeds: Integer[Array, " seeds"]
+    hyper: Hyper
 
 
 def train(
@@ -63,158 +58,133 @@ def train(
 
     Raises:
         ValueError: before anything is compiled, for data, ratios or settings that do not fit.
-        FileExistsError: when the workdir holds something already.
+        TypeError: likewise, for data of no known kind.
+        FileExistsError: likewise, when the workdir holds something already.
+
+    A cell whose update is not finite is frozen with its last finite weights, and a warning names its
+    coordinates; the others go on.
     """
-    settings = settings or Settings()
-    sources = as_sources(data, settings.batch_size)
-    first = next(iter(sources.values()))
-    widths = sweep.widths(first.n_features or first.d_in, "n_features" if first.n_features else "d_in")
-    check(sweep, settings)
-    coords = sweep.coords(tuple(sources))
-    shape = tuple(len(values) for values in coords.values())
-    hyper = hypers(sweep)
-    n_source, n_hyper = shape[0] * shape[1], hyper.l1.shape[0]
-    cell_batches = tuple(
-        settings.cell_batch
-        or default_cell_batch(n_source * n_hyper, first.d_in, d_sae, settings.batch_size)
-        for d_sae in widths
-    )
-    flops = 10 * settings.batch_size * first.d_in * sum(widths) * n_source * n_hyper
-    device = jax.local_devices()[0]
-    run = {
-        "coords": {name: list(values) for name, values in coords.items()},
-        "d_sae": list(widths),
-        "d_in": first.d_in,
-        "n_features": first.n_features,
-        "settings": asdict(settings),
-        "cell_batch": list(cell_batches),
-        "data": {name: source.describe() for name, source in sources.items()},
-        "flops_per_step": flops,
-        "device": f"{device.device_kind} ({platform.machine()})",
-        "versions": {"saejax": __version__, "jax": jax.__version__, "numpy": np.__version__},
-    }
+    plan = make_plan(sweep, data, settings or Settings())
+    run = plan.describe()
     log = RunLog(workdir, run, flags) if workdir is not None else None
+    with _progress_bar(plan, progress) as bar:
+        started = time.perf_counter()
+        state = start(plan)
+        step_and_measure = compile_chunk(plan, state)
+        run["compile_seconds"] = round(time.perf_counter() - started, 3)
+        bar.set_description_str("training")
+        bar.reset(plan.settings.steps)
 
-    started = time.perf_counter()
-    seeds = jnp.array(sweep.seeds, jnp.uint32)
-    setup = {n: jax.jit(jax.vmap(lambda s, src=src: src.setup(stream(s, "truth"))))
-             for n, src in sources.items()}  # fmt: skip
-    arrays = {n: (source.shared, setup[n](seeds)) for n, source in sources.items()}
-    groups = tuple(
-        jax.jit(partial(init_cells, n_datasets=shape[0], n_hyper=n_hyper, d_in=first.d_in,
-                        d_sae=d_sae, settings=settings))(seeds)
-        for d_sae in widths
-    )  # fmt: skip
-    spare = jax.tree.map(jnp.zeros_like, groups)
-    nothing = None
-    if first.n_features:
-        at = (n_source, n_hyper, first.n_features)
-        nothing = (jnp.full(at, -1, jnp.int32), jnp.zeros(at))
-    before = (nothing,) * len(widths)
-
-    run_chunk = jax.jit(
-        partial(chunk, sources=sources, settings=settings, cell_batches=cell_batches),
-        donate_argnums=(0, 1),
-    )
-    args = (arrays, seeds, hyper)
-    bar = _bar(settings, coords, flops, progress)
-    compiled = run_chunk.lower(groups, spare, before, *args, jnp.int32(0)).compile()
-    run["compile_seconds"] = time.perf_counter() - started
-    bar.set_description_str("training")
-    bar.reset(settings.steps)
-
-    def to_axes(a: Any) -> np.ndarray:
-        a = np.asarray(a)
-        return a.reshape(*shape, *a.shape[3:])
-
-    started, history, steps = time.perf_counter(), [], []
-    reported: set[tuple] = set()
-    with bar:
-        for step in range(0, settings.steps, settings.eval_every):
-            out = compiled(groups, spare, before, *args, jnp.int32(step))
-            groups, spare, before, measured = out
+        history: list[dict[str, np.ndarray]] = []
+        run["chunk_seconds"] = []
+        every = plan.settings.eval_every
+        for step in range(0, plan.settings.steps, every):
+            started = time.perf_counter()
+            *changed, measured = step_and_measure(*state, jnp.int32(step))
+            state = state._replace(**dict(zip(State._fields, changed, strict=False)))
             _wait(measured, bar)
-            done = step + settings.eval_every
-            measured = {name: to_axes(a) for name, a in jax.device_get(measured).items()}
-            history.append(measured)
-            steps.append(done)
-            _report_frozen(measured["frozen_at"], coords, reported, bar)
+            history.append(_by_axes(plan, measured))
+            run["chunk_seconds"].append(round(time.perf_counter() - started, 4))
             if log:
-                log.evaluation(done, coords, widths, measured)
-            seconds = time.perf_counter() - started
+                log.evaluation(step + every, plan.coords, plan.d_sae, history[-1])
+            _report_frozen(history, plan.coords, bar)
+            seconds = sum(run["chunk_seconds"]) / (step + every)
             bar.set_postfix_str(
-                f"{done * settings.batch_size * n_source / seconds:.3g} samples/s, "
-                f"{done * flops / seconds / 1e12:.3g} TFLOP/s"
+                f"{plan.settings.batch_size * plan.n_source / seconds:.3g} samples/s, "
+                f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
             )
-            bar.update(settings.eval_every)
-    run["train_seconds"] = time.perf_counter() - started
-
-    stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
-    final = {name: a[-1] for name, a in stacked.items() if not name.startswith("best_")}
-    for name in ("learned", "unlearned"):
-        if name in stacked:
-            final[name] = stacked[name].sum(0)
-    order = sorted(range(len(widths)), key=widths.__getitem__)
-    larger = jax.jit(partial(to_next_larger, order=order))(groups)
-    final["mmcs_to_next_larger"] = to_axes(larger)
-    truth = features(sources, arrays)
-    params = [jax.device_get(public(g.params)) for g in groups]
-    del groups, spare
-
-    def dictionary(index: tuple[int, ...]) -> Params:
-        d, s, r, *rest = index
-        at = (d * shape[1] + s, int(np.ravel_multi_index(rest, shape[3:])))
-        return jax.tree.map(lambda a: a[at], params[r])
-
-    result = Result(
-        coords=coords,
-        d_sae=widths,
-        run=run,
-        steps=np.array(steps),
-        history={name: a for name, a in stacked.items() if not name.startswith("best_")},
-        final=final,
-        best_index=stacked.get("best_index"),
-        best_cosine=stacked.get("best_cosine"),
-        features=None if truth is None else np.asarray(truth).reshape(*shape[:2], *truth.shape[1:]),
-        load_params=dictionary,
-    )
+            bar.update(every)
+    run["train_seconds"] = round(sum(run["chunk_seconds"]), 3)
+    result = _collect(plan, state, history, run)
     if log:
         log.finish(result)
     return result
 
 
-def check(sweep: Sweep, settings: Settings) -> None:
-    """Refuses settings that contradict the sweep or the device.
+def start(plan: Plan) -> State:
+    """Fresh weights, the data sets' arrays and the swept numbers of a run, on the device."""
+    seeds = jnp.array(plan.sweep.seeds, jnp.uint32)
 
-    Raises:
-        ValueError: naming the argument, the value got and what is allowed.
-    """
-    revives = any(sweep.resample)
-    if revives and not settings.resample.every:
-        raise ValueError("resample: got True, allowed: only with resample_every above 0")
-    if settings.resample.every and not revives:
-        raise ValueError(
-            f"resample_every: got {settings.resample.every}, allowed: 0, because no cell of the sweep "
-            "has resample on"
-        )
-    platform_name = jax.local_devices()[0].platform
-    if settings.matmul_precision == "tf32" and platform_name == "cpu":
-        raise ValueError(
-            "matmul_precision: got 'tf32', which a CPU does not have; allowed there: highest, bf16"
-        )
+    def arrays(name: str) -> tuple[Any, Any]:
+        source = plan.sources[name]
+        return source.shared, jax.jit(jax.vmap(lambda s: source.setup(stream(s, "truth"))))(seeds)
+
+    def group(d_sae: int) -> Any:
+        sizes = (plan.shape[0], plan.n_hyper, plan.source.d_in, d_sae)
+        return jax.jit(lambda seeds: init_cells(seeds, *sizes, plan.settings))(seeds)
+
+    groups = tuple(group(d_sae) for d_sae in plan.d_sae)
+    match = None
+    if plan.source.n_features:
+        at = (plan.n_source, plan.n_hyper, plan.source.n_features)
+        match = jnp.full(at, -1, jnp.int32), jnp.zeros(at)
+    return State(
+        groups=groups,
+        spare=jax.tree.map(jnp.zeros_like, groups),
+        matches=(match,) * len(groups),
+        arrays={name: arrays(name) for name in plan.sources},
+        seeds=seeds,
+        hyper=hypers(plan.sweep),
+    )
 
 
-def _bar(settings: Settings, coords: dict, flops: int, progress: bool) -> tqdm:
-    n_cells = int(np.prod([len(values) for values in coords.values()]))
+def compile_chunk(plan: Plan, state: State) -> Any:
+    """The compiled chunk of a run: takes the parts of a state and the number of steps done."""
+    run = partial(chunk, sources=plan.sources, settings=plan.settings, cell_batches=plan.cell_batches)
+    return jax.jit(run, donate_argnums=(0, 1)).lower(*state, jnp.int32(0)).compile()
+
+
+def _by_axes(plan: Plan, measured: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Measurements [source, ratio, hyper, ...] on the host, with the axes of the sweep apart."""
+    on_host = jax.device_get(measured)
+    return {name: a.reshape(*plan.shape, *a.shape[3:]) for name, a in on_host.items()}
+
+
+def _collect(
+    plan: Plan, state: State, history: list[dict[str, np.ndarray]], run: dict[str, Any]
+) -> Result:
+    stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
+    best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
+    final = {name: a[-1] for name, a in stacked.items()}
+    final |= {name: stacked[name].sum(0) for name in ("learned", "unlearned") if name in stacked}
+    order = sorted(range(len(plan.d_sae)), key=plan.d_sae.__getitem__)
+    larger = jax.jit(partial(to_next_larger, order=order))(state.groups)
+    final |= _by_axes(plan, {"mmcs_to_next_larger": larger})
+    truth = features(plan.sources, state.arrays)
+    if truth is not None:
+        truth = np.asarray(truth).reshape(*plan.shape[:2], *truth.shape[1:])
+    params = [jax.device_get(public(group.params)) for group in state.groups]
+
+    def one_cell(index: tuple[int, ...]) -> Params:
+        source = int(np.ravel_multi_index(index[:2], plan.shape[:2]))
+        hyper = int(np.ravel_multi_index(index[3:], plan.shape[3:]))
+        return jax.tree.map(lambda a: a[source, hyper], params[index[2]])
+
+    every = plan.settings.eval_every
+    return Result(
+        coords=plan.coords,
+        d_sae=plan.d_sae,
+        run=run,
+        steps=np.arange(every, plan.settings.steps + 1, every),
+        history=stacked,
+        final=final,
+        best_index=best["best_index"],
+        best_cosine=best["best_cosine"],
+        features=truth,
+        load_params=one_cell,
+    )
+
+
+def _progress_bar(plan: Plan, show: bool) -> tqdm:
     bar = tqdm(
-        total=settings.steps,
-        disable=not progress,
-        unit="step",
+        total=plan.settings.steps,
+        disable=not show,
         desc="compiling",
         bar_format="{desc}: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} "
-        "[{elapsed}, {remaining} left, {postfix}]",
+        "[{elapsed}, {remaining} left{postfix}]",
     )
-    bar.set_postfix_str(f"{n_cells} SAEs, {flops / 1e9:.4g} GFLOP a step")
+    cells = int(np.prod(plan.shape))
+    bar.set_postfix_str(f"{cells} SAEs, {plan.flops_per_step / 1e9:.4g} GFLOP a step")
     return bar
 
 
@@ -228,14 +198,15 @@ def _wait(measured: dict[str, Any], bar: tqdm) -> None:
             bar.refresh()
 
 
-def _report_frozen(frozen_at: np.ndarray, coords: dict, reported: set[tuple], bar: tqdm) -> None:
-    for index in map(tuple, np.argwhere(frozen_at >= 0)):
-        if index not in reported:
-            reported.add(index)
-            at = ", ".join(f"{k}={v}" for k, v in coordinates(coords, index).items())
-            bar.clear()
-            warnings.warn(
-                f"cell {at}: not finite at step {frozen_at[index]}; frozen with its last finite "
-                "weights, the other cells go on",
-                stacklevel=3,
-            )
+def _report_frozen(history: list[dict[str, np.ndarray]], coords: dict[str, tuple], bar: tqdm) -> None:
+    """Warns of the cells that froze since the evaluation before."""
+    frozen = history[-1]["frozen_at"]
+    before = history[-2]["frozen_at"] if len(history) > 1 else np.full_like(frozen, -1)
+    for index in map(tuple, np.argwhere((frozen >= 0) & (before < 0))):
+        at = ", ".join(f"{k}={v}" for k, v in coordinates(coords, index).items())
+        bar.clear()
+        warnings.warn(
+            f"cell {at}: not finite at step {frozen[index]}; frozen with its last finite weights, the "
+            "other cells go on",
+            stacklevel=3,
+        )

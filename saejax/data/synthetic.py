@@ -141,20 +141,26 @@ def copula_correlation(spec: Synthetic, t: Truth) -> Float[Array, "n_features n_
 
 def _fires(
     spec: Synthetic, t: Truth, key: PRNGKeyArray, batch_size: int
-) -> Bool[Array, "batch n_features"]:
+) -> tuple[Bool[Array, "batch n_features"], Float[Array, "batch n_features"]]:
+    """Which features fire, and how strongly where they do."""
     shape = (batch_size, spec.n_features)
-    k_common, k_own = jax.random.split(key)
-    if spec.kind == "uncorrelated":
-        return jax.random.uniform(k_own, shape) < t.p
+    k_common, k_own, k_strength = jax.random.split(key, 3)
+    if spec.kind == "copula":
+        factors = jax.random.normal(k_common, (batch_size, spec.copula_rank))
+        own = jax.random.normal(k_own, shape)
+        s = spec.copula_strength
+        z = s**0.5 * matmul(factors, t.mixing.T) + (1 - s) ** 0.5 * own
+        return z < ndtri(t.p), jax.random.uniform(k_strength, shape)
+    p = t.p
     if spec.kind == "correlated":
         z = matmul(t.mixing, jax.random.normal(k_common, (spec.n_features, 1)))[:, 0]
-        weights = norm.cdf(z) * t.p
-        return jax.random.uniform(k_own, shape) < spec.avg_active * weights / weights.sum()
-    factors = jax.random.normal(k_common, (batch_size, spec.copula_rank))
-    own = jax.random.normal(k_own, shape)
-    s = spec.copula_strength
-    z = s**0.5 * matmul(factors, t.mixing.T) + (1 - s) ** 0.5 * own
-    return z < ndtri(t.p)
+        p = norm.cdf(z) * p
+        p = spec.avg_active * p / p.sum()
+    # A uniform u below p is, divided by p, uniform in [0, 1) again: one draw serves both purposes,
+    # and drawing is what a batch costs. Above 1 the division would shrink the strengths.
+    p = jnp.minimum(p, 1.0)
+    u = jax.random.uniform(k_own, shape)
+    return u < p, u / p
 
 
 def codes(
@@ -176,10 +182,9 @@ def codes(
         key: randomness of this batch.
         batch_size: number of samples.
     """
-    k_fires, k_strength, k_fill = jax.random.split(key, 3)
-    shape = (batch_size, spec.n_features)
-    active = _fires(spec, t, k_fires, batch_size)
-    c = jnp.where(active, jax.random.uniform(k_strength, shape), 0.0)
+    k_fires, k_fill = jax.random.split(key)
+    active, strength = _fires(spec, t, k_fires, batch_size)
+    c = jnp.where(active, strength, 0.0)
     if spec.kind == "correlated":
         filler = jax.random.randint(k_fill, (batch_size,), 0, spec.n_features)
         c = jnp.where(active.any(-1, keepdims=True), c, jax.nn.one_hot(filler, spec.n_features))

@@ -1,0 +1,137 @@
+"""What a run is going to do: every check of the input, before anything is compiled."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from saejax._version import __version__
+from saejax.data.source import Source, as_sources
+from saejax.settings import Settings
+from saejax.sweep import Sweep
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked run.
+
+    Attributes:
+        sweep: the axes.
+        settings: how to train.
+        sources: the data sets by name.
+        coords: values along each axis, in the order of `saejax.sweep.AXES`.
+        d_sae: width at each ratio.
+        cell_batches: for each width group, how many cells are trained side by side.
+    """
+
+    sweep: Sweep
+    settings: Settings
+    sources: Mapping[str, Source]
+    coords: dict[str, tuple]
+    d_sae: tuple[int, ...]
+    cell_batches: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of every axis."""
+        return tuple(len(values) for values in self.coords.values())
+
+    @property
+    def n_source(self) -> int:
+        """Number of (data set, seed) pairs."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def n_hyper(self) -> int:
+        """Number of (l1, lr, resample) triples."""
+        return int(np.prod(self.shape[3:]))
+
+    @property
+    def source(self) -> Source:
+        """Any of the sources; all have the same d_in and n_features."""
+        return next(iter(self.sources.values()))
+
+    @property
+    def flops_per_step(self) -> int:
+        """Useful work of a step: 10 batch_size d_in d_sae for each cell, five matrix products."""
+        per_latent = 10 * self.settings.batch_size * self.source.d_in
+        return per_latent * sum(self.d_sae) * self.n_source * self.n_hyper
+
+    def describe(self) -> dict[str, Any]:
+        """All of it, and the machine, in JSON types."""
+        device = jax.local_devices()[0]
+        return {
+            "coords": {name: list(values) for name, values in self.coords.items()},
+            "d_sae": list(self.d_sae),
+            "d_in": self.source.d_in,
+            "n_features": self.source.n_features,
+            "settings": asdict(self.settings),
+            "cell_batch": list(self.cell_batches),
+            "data": {name: source.describe() for name, source in self.sources.items()},
+            "flops_per_step": self.flops_per_step,
+            "device": f"{device.device_kind} ({platform.machine()})",
+            "versions": {
+                "saejax": __version__,
+                "jax": jax.__version__,
+                "numpy": np.__version__,
+            },
+        }
+
+
+def make_plan(sweep: Sweep, data: Any, settings: Settings) -> Plan:
+    """Checks a run and fixes what follows from its arguments.
+
+    Args:
+        sweep: the axes.
+        data: as `saejax.train` takes it.
+        settings: how to train.
+
+    Raises:
+        ValueError: for data, ratios or settings that do not fit each other or the device, naming the
+            argument, the value got and what is allowed.
+        TypeError: for data of no known kind.
+    """
+    _check(sweep, settings)
+    sources = as_sources(data, settings.batch_size)
+    first = next(iter(sources.values()))
+    base = ("n_features", first.n_features) if first.n_features else ("d_in", first.d_in)
+    widths = sweep.widths(base[1], base[0])
+    coords = sweep.coords(tuple(sources))
+    n_cells = len(sources) * int(np.prod([len(coords[a]) for a in ("seed", "l1", "lr", "resample")]))
+    cell_batches = tuple(
+        settings.cell_batch or default_cell_batch(n_cells, first.d_in, d_sae, settings.batch_size)
+        for d_sae in widths
+    )
+    return Plan(sweep, settings, sources, coords, widths, cell_batches)
+
+
+def default_cell_batch(n_cells: int, d_in: int, d_sae: int, batch_size: int) -> int:
+    """Cells of a width group that train side by side: 1 on a CPU, else as many as fit.
+
+    A cell in flight holds about four float32 arrays [batch, d_sae] and six [d_in, d_sae]; half of the
+    device's memory is left for them.
+    """
+    device = jax.local_devices()[0]
+    if device.platform == "cpu":
+        return 1
+    memory = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
+    per_cell = 4 * d_sae * (4 * batch_size + 6 * d_in)
+    return max(1, min(n_cells, int(memory / 2 / per_cell)))
+
+
+def _check(sweep: Sweep, settings: Settings) -> None:
+    revives = any(sweep.resample)
+    if revives and not settings.resample.every:
+        raise ValueError("resample: got True, allowed: only with resample_every above 0")
+    if settings.resample.every and not revives:
+        raise ValueError(
+            f"resample_every: got {settings.resample.every}, allowed: 0, because no cell of the sweep "
+            "has resample on"
+        )
+    if settings.matmul_precision == "tf32" and jax.local_devices()[0].platform == "cpu":
+        raise ValueError(
+            "matmul_precision: got 'tf32', which a CPU does not have; allowed there: highest, bf16"
+        )

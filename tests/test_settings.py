@@ -1,0 +1,95 @@
+"""Settings refuse what cannot work, and say which argument, which value and what is allowed."""
+
+from dataclasses import FrozenInstanceError
+
+import jaxtyping
+import pytest
+
+from saejax import Resample, SAEConfig, Settings
+
+BAD = [
+    ({"steps": 0}, "steps", "0", "1 or more"),
+    ({"steps": -1000}, "steps", "-1000", "1 or more"),
+    ({"steps": 1500.5}, "steps", "1500.5", "whole number"),
+    ({"batch_size": 0}, "batch_size", "0", "1 or more"),
+    ({"batch_size": 2.5}, "batch_size", "2.5", "whole number"),
+    ({"eval_every": 0}, "eval_every", "0", "1 or more"),
+    ({"eval_batches": -1}, "eval_batches", "-1", "1 or more"),
+    ({"steps": 10, "eval_every": 4}, "steps", "10", "a multiple of eval_every=4"),
+    ({"steps": 4, "eval_every": 10}, "steps", "4", "a multiple of eval_every=10"),
+    ({"matmul_precision": "fp8"}, "matmul_precision", "'fp8'", "highest, tf32, bf16"),
+    ({"cell_batch": 0}, "cell_batch", "0", "1 or more"),
+    ({"dead_threshold": -0.1}, "dead_threshold", "-0.1", "0 or more"),
+    ({"dead_threshold": float("nan")}, "dead_threshold", "nan", "0 or more"),
+    ({"track_threshold": 1.5}, "track_threshold", "1.5", "-1 to 1"),
+    ({"track_threshold": float("nan")}, "track_threshold", "nan", "-1 to 1"),
+]
+BAD_RESAMPLE = [
+    ({"every": -1}, "resample_every", "-1", "0 (never) or more"),
+    ({"every": 4, "window": 5}, "window", "5", "1 to resample_every=4"),
+    ({"every": 4, "window": 0}, "window", "0", "1 to resample_every=4"),
+    ({"threshold": -1.0}, "threshold", "-1.0", "0 or more"),
+    ({"threshold": float("nan")}, "threshold", "nan", "0 or more"),
+]
+
+
+@pytest.fixture(autouse=True)
+def unchecked_annotations():
+    """Users have no beartype in the way: what it would refuse must reach the library's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def check_message(message: str, name: str, value: str, allowed: str) -> None:
+    subject, rest = message.split(": got ", 1)
+    got, permitted = rest.split("allowed: ", 1)
+    assert name in subject
+    assert got.startswith(value)
+    assert allowed in permitted
+
+
+@pytest.mark.parametrize(("kwargs", "name", "value", "allowed"), BAD, ids=lambda v: str(v)[:40])
+def test_error_names_argument_value_and_allowed(kwargs, name, value, allowed):
+    with pytest.raises(ValueError, match=name) as error:
+        Settings(**kwargs)
+    check_message(str(error.value), name, value, allowed)
+
+
+@pytest.mark.parametrize(("kwargs", "name", "value", "allowed"), BAD_RESAMPLE, ids=lambda v: str(v)[:40])
+def test_error_of_resample_names_argument_value_and_allowed(kwargs, name, value, allowed):
+    with pytest.raises(ValueError, match=name) as error:
+        Resample(**kwargs)
+    check_message(str(error.value), name, value, allowed)
+
+
+def test_error_of_sae_config_names_argument_value_and_allowed():
+    with pytest.raises(ValueError, match="l1_reduction") as error:
+        SAEConfig(l1_reduction="median")  # pyright: ignore[reportArgumentType]
+    check_message(str(error.value), "l1_reduction", "'median'", "mean, sum")
+
+
+def test_defaults_are_the_published_values():
+    settings = Settings()
+    assert (settings.steps, settings.batch_size, settings.eval_batches) == (30_000, 4096, 10)
+    assert settings.sae == SAEConfig("mean", use_b_dec=False, unit_norm=True)
+    assert settings.resample.every == 0
+    assert (settings.dead_threshold, settings.track_threshold) == (0.0, 0.9)
+    assert settings.matmul_precision == "highest"
+
+
+def test_window_is_free_where_nothing_is_resampled():
+    assert Resample(every=0, window=10).window == 10
+
+
+def test_limits_are_allowed():
+    Settings(steps=1, batch_size=1, eval_every=1, eval_batches=1, cell_batch=1)
+    Settings(track_threshold=-1.0)
+    Settings(track_threshold=1.0)
+    Resample(every=4, window=4)
+    Resample(every=4, window=1)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        Settings().steps = 3  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,0 +1,318 @@
+"""Synthetic data against its closed forms: NumPy for the algebra, SciPy for the probabilities.
+
+Keys are fixed, so a bound of 5 standard errors either always holds or never does.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from scipy import stats
+
+from saejax.data import synthetic
+from saejax.data.synthetic import KINDS, Synthetic
+
+N = 100_000
+KEY, BATCH_KEY = jax.random.key(3), jax.random.key(4)
+SMALL = {
+    "d_in": 4,
+    "n_features": 6,
+    "avg_active": 2.0,
+    "feature_decay": 0.8,
+    "copula_rank": 2,
+    "copula_strength": 0.8,
+}
+
+truth = jax.jit(synthetic.truth, static_argnums=0)
+codes = jax.jit(synthetic.codes, static_argnums=(0, 3))
+sample = jax.jit(synthetic.sample, static_argnums=(0, 3))
+
+
+@functools.cache
+def draw(spec):
+    t = truth(spec, KEY)
+    return t, np.asarray(codes(spec, t, BATCH_KEY, N))
+
+
+def closed_form(spec):
+    weights = spec.feature_decay ** np.arange(spec.n_features)
+    return spec.avg_active * weights / weights.sum()
+
+
+def assert_rates(fired, n, p):
+    """Counts of n Bernoulli(p) trials, each within 5 standard errors."""
+    z = (np.asarray(fired) - n * p) / np.sqrt(n * p * (1 - p))
+    assert np.abs(z).max() < 5, z
+
+
+def pairs(fires):
+    """Of all pairs i < j: how often both fired, and the two indices."""
+    i, j = np.triu_indices(fires.shape[1], 1)
+    return (fires[:, i] & fires[:, j]).sum(0), i, j
+
+
+@jax.jit
+def normals(keys):
+    """The normal draw of each `correlated` batch."""
+
+    def one(key):
+        k_common, _ = jax.random.split(jax.random.split(key, 3)[0])
+        return jax.random.normal(k_common, (6, 1))[:, 0]
+
+    return jax.vmap(one)(keys)
+
+
+def batch_probabilities(spec, t, keys):
+    """Firing probabilities of each `correlated` batch, from the same normal draws, by SciPy."""
+    z = np.float64(normals(keys)) @ np.float64(t.mixing).T
+    weights = stats.norm.cdf(z) * spec.feature_decay ** np.arange(spec.n_features)
+    return np.minimum(spec.avg_active * weights / weights.sum(1, keepdims=True), 1.0)
+
+
+# --- description -------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def unchecked():
+    """Values of a wrong type reach the checks of the library, as they do outside of the tests."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"kind": "gaussian"}, ["kind", "'gaussian'", "uncorrelated, correlated, copula"]),
+        ({"d_in": 0}, ["d_in", "0", "1 or more"]),
+        ({"n_features": 0}, ["n_features", "0", "1 or more"]),
+        ({"copula_rank": -2}, ["copula_rank", "-2", "1 or more"]),
+        ({"feature_decay": 0.0}, ["feature_decay", "0.0", "above 0, up to 1"]),
+        ({"feature_decay": 1.01}, ["feature_decay", "1.01", "above 0, up to 1"]),
+        ({"copula_strength": 1.0}, ["copula_strength", "1.0", "below 1"]),
+        ({"copula_strength": -0.1}, ["copula_strength", "-0.1", "from 0"]),
+        ({"avg_active": 0.0}, ["avg_active", "0.0", "above 0"]),
+        ({"avg_active": float("nan")}, ["avg_active", "nan", "above 0"]),
+    ],
+)
+def test_bad_argument_is_named_with_what_is_allowed(unchecked, arguments, words):
+    with pytest.raises(ValueError) as error:
+        Synthetic(**arguments)
+    assert str(error.value).startswith(words[0] + ":")
+    assert all(word in str(error.value) for word in words)
+
+
+def test_probability_above_one_names_the_feature_and_the_probability():
+    with pytest.raises(ValueError) as error:
+        Synthetic(n_features=4, feature_decay=0.5, avg_active=3.0)
+    message = str(error.value)
+    assert message.startswith("avg_active: got 3.0")
+    assert "up to 1.875" in message
+    assert "feature 0 would need a firing probability of 1.6" in message
+
+
+def test_probability_one_is_allowed_and_always_fires():
+    spec = Synthetic("copula", d_in=4, n_features=6, avg_active=6.0, feature_decay=1.0, copula_rank=2)
+    _, c = draw(spec)
+    assert (c > 0).mean() > 0.9999
+
+
+# --- ground truth ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_are_unit_rows_shared_by_all_kinds(kind):
+    t = truth(Synthetic(kind, **SMALL), KEY)
+    np.testing.assert_allclose(np.linalg.norm(np.float64(t.F), axis=1), 1.0, atol=1e-6)
+    np.testing.assert_array_equal(t.F, truth(Synthetic("uncorrelated", **SMALL), KEY).F)
+
+
+def test_features_point_everywhere():
+    F = np.float64(truth(Synthetic(d_in=3, n_features=2000, avg_active=1.0), KEY).F)
+    # A Gaussian direction in three dimensions has coordinates uniform in [-1, 1] (Archimedes).
+    for coordinate in F.T:
+        assert stats.kstest(coordinate, stats.uniform(-1, 2).cdf).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("decay", [0.99, 0.7, 1.0])
+def test_firing_probabilities_are_the_scaled_powers(decay):
+    spec = Synthetic(n_features=30, avg_active=1.5, feature_decay=decay)
+    p = np.float64(synthetic.firing_probabilities(spec))
+    np.testing.assert_allclose(p, closed_form(spec), rtol=1e-5)
+    np.testing.assert_allclose(p.sum(), 1.5, rtol=1e-5)
+    np.testing.assert_allclose(truth(spec, KEY).p, p, rtol=1e-6)
+
+
+@pytest.mark.parametrize("n", [1, 12, 40])
+def test_mixing_is_a_root_of_the_shifted_uniform_matrix(n):
+    t = truth(Synthetic("correlated", n_features=n, avg_active=0.5), KEY)
+    u = np.float64(jax.random.uniform(jax.random.split(KEY)[1], (n, n)))
+    A = (u + u.T) / 2
+    lowest = np.linalg.eigvalsh(A)[0]
+    assert (lowest < 0) == (n > 1), "the cases must cover both branches"
+    expected = A + (1.001 * abs(lowest) * np.eye(n) if lowest < 0 else 0)
+    M = np.float64(t.mixing)
+    np.testing.assert_allclose(M @ M.T, expected, atol=2e-5)
+
+
+# --- all samplers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["uncorrelated", "copula"])
+def test_each_feature_fires_at_its_probability(kind):
+    spec = Synthetic(kind, **SMALL)
+    _, c = draw(spec)
+    assert_rates((c > 0).sum(0), N, closed_form(spec))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strengths_are_uniform(kind):
+    _, c = draw(Synthetic(kind, **SMALL))
+    strengths = c[(c > 0) & (c < 1)]
+    assert ((c >= 0) & (c <= 1)).all()
+    assert stats.kstest(strengths, "uniform").pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_strengths_of_two_features_are_independent(kind):
+    _, c = draw(Synthetic(kind, **SMALL))
+    both = c[(c[:, 0] > 0) & (c[:, 1] > 0)]
+    assert stats.spearmanr(both[:, 0], both[:, 1]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sample_is_codes_times_features(kind):
+    spec = Synthetic(kind, **SMALL)
+    t, key = truth(spec, KEY), jax.random.key(8)
+    c, F = np.float64(codes(spec, t, key, 50)), np.float64(t.F)
+    expected = np.array([sum(c[b, i] * F[i] for i in range(6)) for b in range(50)])
+    np.testing.assert_allclose(sample(spec, t, key, 50), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_key_decides_the_batch(kind):
+    spec = Synthetic(kind, **SMALL)
+    t = truth(spec, KEY)
+    a, again, other = (codes(spec, t, jax.random.key(k), 50) for k in (1, 1, 2))
+    np.testing.assert_array_equal(a, again)
+    assert (np.asarray(a) != np.asarray(other)).any()
+    assert (np.asarray(truth(spec, jax.random.key(9)).F) != np.asarray(t.F)).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vmap_changes_nothing(kind):
+    spec = Synthetic(kind, **SMALL)
+    keys = jax.random.split(KEY, 3)
+    truths = jax.jit(jax.vmap(lambda k: synthetic.truth(spec, k)))(keys)
+    batches = jax.jit(jax.vmap(lambda t, k: synthetic.sample(spec, t, k, 50)))(truths, keys)
+    for i, key in enumerate(keys):
+        own = jax.tree.map(lambda a, i=i: a[i], truths)
+        alone = truth(spec, key)
+        np.testing.assert_allclose(own.F, alone.F, atol=1e-6)
+        np.testing.assert_allclose(own.p, alone.p, atol=1e-6)
+        np.testing.assert_allclose(own.mixing @ own.mixing.T, alone.mixing @ alone.mixing.T, atol=1e-5)
+        np.testing.assert_allclose(batches[i], sample(spec, own, key, 50), atol=1e-6)
+
+
+def test_jit_changes_nothing():
+    spec = Synthetic("correlated", **SMALL)
+    t = synthetic.truth(spec, KEY)
+    x = synthetic.sample(spec, t, BATCH_KEY, 50)
+    np.testing.assert_allclose(x, sample(spec, t, BATCH_KEY, 50), atol=1e-6)
+
+
+# --- uncorrelated ------------------------------------------------------------------------------
+
+
+def test_uncorrelated_pairs_fire_independently():
+    spec = Synthetic("uncorrelated", **SMALL)
+    _, c = draw(spec)
+    both, i, j = pairs(c > 0)
+    p = closed_form(spec)
+    assert_rates(both, N, p[i] * p[j])
+
+
+# --- correlated --------------------------------------------------------------------------------
+
+
+def test_correlated_rates_within_a_batch_are_those_of_its_draw():
+    spec = Synthetic("correlated", **SMALL)
+    t, keys = truth(spec, KEY), jax.random.split(BATCH_KEY, 4)
+    probabilities = batch_probabilities(spec, t, keys)
+    assert np.ptp(probabilities, axis=0).max() > 0.2, "batches differ, or the test shows nothing"
+    for key, p in zip(keys, probabilities, strict=True):
+        c = np.asarray(codes(spec, t, key, N))
+        fires = (c > 0) & (c < 1)
+        assert (p < 1).all()
+        assert_rates(fires.sum(0), N, p)
+        both, i, j = pairs(fires)
+        assert_rates(both, N, p[i] * p[j])
+
+
+def test_correlated_mean_over_batches_is_avg_active_plus_fill():
+    spec = Synthetic("correlated", **SMALL | {"avg_active": 1.0})
+    t, keys = truth(spec, KEY), jax.random.split(BATCH_KEY, 400)
+    c = np.asarray(jax.jit(jax.vmap(lambda k: synthetic.codes(spec, t, k, 50)))(keys))
+    filled, n = (c == 1).any(-1), 400 * 50
+    # The variance of a sum of Bernoullis is at most its mean.
+    assert abs((c > 0)[~filled].sum() / n - 1.0) < 5 * np.sqrt(1.0 / n)
+    empty = np.prod(1 - batch_probabilities(spec, t, keys), axis=1)
+    assert abs(filled.mean() - empty.mean()) < 5 * np.sqrt((empty * (1 - empty)).mean() / n)
+
+
+def test_correlated_empty_row_gets_one_feature_of_strength_one():
+    spec = Synthetic("correlated", **SMALL)
+    t, c = draw(spec)
+    active, filled = (c > 0).sum(1), (c == 1).any(1)
+    assert active.min() == 1
+    assert (active[filled] == 1).all()
+    p = batch_probabilities(spec, t, BATCH_KEY[None])[0]
+    assert_rates(filled.sum(), N, np.prod(1 - p))
+    assert stats.chisquare((c[filled] == 1).sum(0)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("kind", ["uncorrelated", "copula"])
+def test_other_kinds_leave_empty_rows_empty(kind):
+    _, c = draw(Synthetic(kind, **SMALL))
+    assert (c == 0).all(1).any()
+    assert (c < 1).all()
+
+
+# --- copula ------------------------------------------------------------------------------------
+
+
+def test_copula_correlation_is_the_shared_part_plus_the_own_part():
+    spec = Synthetic("copula", **SMALL)
+    t = truth(spec, KEY)
+    W = np.float64(t.mixing)
+    C = np.float64(synthetic.copula_correlation(spec, t))
+    np.testing.assert_allclose(C, 0.8 * W @ W.T + 0.2 * np.eye(6), atol=1e-6)
+    np.testing.assert_allclose(np.diag(C), 1.0, atol=1e-6)
+    assert np.linalg.eigvalsh(C)[0] > 0.199
+
+
+def test_copula_pairs_fire_with_the_bivariate_normal_probability():
+    spec = Synthetic("copula", **SMALL)
+    t, c = draw(spec)
+    C = np.float64(synthetic.copula_correlation(spec, t))
+    both, i, j = pairs(c > 0)
+    bound = stats.norm.ppf(closed_form(spec))
+    expected = [
+        stats.multivariate_normal.cdf([bound[a], bound[b]], cov=[[1, C[a, b]], [C[a, b], 1]])
+        for a, b in zip(i, j, strict=True)
+    ]
+    assert C[i, j].min() < -0.2
+    assert C[i, j].max() > 0.2
+    assert_rates(both, N, np.array(expected))
+
+
+def test_copula_of_strength_zero_is_independent():
+    spec = Synthetic("copula", **SMALL | {"copula_strength": 0.0})
+    t, c = draw(spec)
+    np.testing.assert_array_equal(synthetic.copula_correlation(spec, t), jnp.eye(6))
+    both, i, j = pairs(c > 0)
+    p = closed_form(spec)
+    assert_rates(both, N, p[i] * p[j])
