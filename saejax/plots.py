@@ -83,6 +83,7 @@ def heatmaps(
     l1: Sequence[float],
     metric: str,
     n_seeds: int = 1,
+    words: str = "",
 ) -> Figure:
     """Heat maps of one metric over ratio (down) and l1 (to the right), side by side, one scale.
 
@@ -92,6 +93,7 @@ def heatmaps(
         l1: labels of the columns.
         metric: sets title, colours and number format.
         n_seeds: how many seeds the means are over; from 2 on the spread stands in the cells.
+        words: which cells these are, for the heading.
     """
     style = _STYLE.get(metric, Style(metric))
     cmap = colormaps[style.cmap].copy()
@@ -118,11 +120,12 @@ def heatmaps(
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
             ax.text(j, i, text, ha="center", va="center", fontsize=7 if n_seeds > 1 else 8,
                     color="white" if dark else "black")  # fmt: skip
-    axes[0].set_ylabel("ratio: d_sae / true features")
+    axes[0].set_ylabel("dictionary ratio")
     if image is not None:
         fig.colorbar(image, ax=list(axes), shrink=0.9)
     seeds = f"; mean ± sd over {n_seeds} seeds" if n_seeds > 1 else ""
-    fig.suptitle(f"{style.title}\n{style.note}{seeds}", fontsize=10.5)
+    title = f"{style.title} ({words})" if words else style.title
+    fig.suptitle(f"{title}\n{style.note}{seeds}", fontsize=10.5)
     return fig
 
 

@@ -9,7 +9,7 @@ import io
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -58,74 +58,93 @@ def comparisons(result: Result) -> Table:
                 for s in result.coords["seed"]
                 if (own := published.beside(result, dataset, metric, seed=s)) is not None
             ]
-            row |= {"lowest_seed": min(seeds), "highest_seed": max(seeds)}
+            if len(seeds) > 1:
+                row |= {"lowest_seed": min(seeds), "highest_seed": max(seeds)}
             rows.append(row)
     return Table(rows)
 
 
-def variants(result: Result) -> list[tuple[str, dict[str, Any]]]:
-    """Name and coordinates of every (lr, resample) of the sweep; one unnamed entry where it has one."""
-    swept = [name for name in ("lr", "resample") if len(result.coords[name]) > 1]
-    out: list[tuple[str, dict[str, Any]]] = [("", {})]
-    for name in swept:
-        out = [(f"{t}_{name}-{v}", {**w, name: v}) for t, w in out for v in result.coords[name]]
+class Variant(NamedTuple):
+    """One (lr, resample) of a sweep: how files, headings and `Result.select` call it."""
+
+    suffix: str
+    words: str
+    where: dict[str, Any]
+
+
+def variants(result: Result) -> list[Variant]:
+    """Every combination of the swept ones of lr and resample; one unnamed entry where none is."""
+    out = [Variant("", "", {})]
+    for name in ("lr", "resample"):
+        values = result.coords[name]
+        if len(values) > 1:
+            out = [
+                Variant(f"{v.suffix}_{name}-{x}", f"{v.words}, {name} = {x}", {**v.where, name: x})
+                for v in out
+                for x in values
+            ]
     return out
 
 
 def figures(result: Result) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of everything the report shows, in its order."""
-    ratios, l1, seeds = (result.coords[name] for name in ("ratio", "l1", "seed"))
-    for suffix, where in variants(result):
-        at = "".join(f", {k} = {v}" for k, v in where.items())
-        for metric in PUBLISHED_MAPS:
-            if metric in result.final and np.isfinite(result.final[metric]).any():
-                caption = f"{plots.title_of(metric)} over L1 and dictionary ratio{at}."
-                yield f"heatmap_{metric}{suffix}", caption, result.plot_heatmap(metric, **where)
+    each = variants(result)
+    for variant in each:
+        yield from _heatmaps(result, variant)
+    yield from _beside_published(result)
+    for variant in each:
+        yield _frontier(result, variant)
+    for variant in each:
+        yield from _training(result, variant)
+
+
+def _heatmaps(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figure]]:
+    for metric in PUBLISHED_MAPS:
+        if metric in result.final and np.isfinite(result.final[metric]).any():
+            caption = f"{plots.title_of(metric)} over L1 and dictionary ratio{variant.words}."
+            picture = result.plot_heatmap(metric, **variant.where)
+            yield f"heatmap_{metric}{variant.suffix}", caption, picture
+
+
+def _beside_published(result: Result) -> Iterator[tuple[str, str, Figure]]:
     for row in comparisons(result):
         dataset, metric = row["dataset"], row["metric"]
         pair = published.beside(result, dataset, metric)
         assert pair is not None
-        rows, columns = published.shared(result)
-        picture = plots.beside_published(*pair, rows, columns, metric, row["spearman"])
-        caption = (
-            f"{plots.title_of(metric)}, {dataset} data, beside the published map "
-            f"({published.grid()['note']})."
-        )
+        ratios, l1 = published.shared(result)
+        picture = plots.beside_published(*pair, ratios, l1, metric, row["spearman"])
+        note = published.grid()["note"]
+        caption = f"{plots.title_of(metric)}, {dataset} data, beside the published map ({note})."
         yield f"published_{metric}_{dataset}", caption, picture
-    for suffix, where in variants(result):
-        at = "".join(f", {k} = {v}" for k, v in where.items())
-        panels = {
-            name: (
-                result.grid("l0", dataset=name, **where)[0],
-                result.grid("fvu", dataset=name, **where)[0],
-            )
-            for name in result.coords["dataset"]
-        }
-        caption = f"Every SAE as a point; a line joins the L1 values of one ratio{at}."
-        yield f"frontier{suffix}", caption, plots.frontier(panels, ratios, l1)
-    for suffix, where in variants(result):
-        for dataset in result.coords["dataset"]:
-            chosen = np.ix_(*result.select(dataset=dataset, **where))
-            for metric, (title, ylabel, total) in TRACKED.items():
-                if metric not in result.history:
-                    continue
-                y = np.stack([a[chosen][0, :, :, :, 0, 0] for a in result.history[metric]])
-                if metric == "dead_latents":
-                    y = 100 * y / np.array(result.d_sae)[:, None]
-                y = np.cumsum(y, axis=0) if total else y
-                mean, spread = plots.mean_and_spread(np.moveaxis(y, 1, 0))
-                picture = plots.curves(
-                    result.steps,
-                    mean,
-                    spread,
-                    ratios,
-                    l1,
-                    f"{title}, {dataset} data",
-                    ylabel,
-                    len(seeds),
-                )
-                name = f"training_{metric}_{dataset}{suffix}"
-                yield name, f"{title} during training, {dataset} data.", picture
+
+
+def _frontier(result: Result, variant: Variant) -> tuple[str, str, Figure]:
+    panels = {}
+    for name in result.coords["dataset"]:
+        l0, fvu = (result.grid(m, dataset=name, **variant.where)[0] for m in ("l0", "fvu"))
+        panels[name] = l0, fvu
+    caption = f"Every SAE as a point; a line joins the L1 values of one ratio{variant.words}."
+    picture = plots.frontier(panels, result.coords["ratio"], result.coords["l1"])
+    return f"frontier{variant.suffix}", caption, picture
+
+
+def _training(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figure]]:
+    for dataset in result.coords["dataset"]:
+        chosen = np.ix_(*result.select(dataset=dataset, **variant.where))
+        for metric, (title, ylabel, total) in TRACKED.items():
+            if metric not in result.history:
+                continue
+            y = np.stack([a[chosen][0, :, :, :, 0, 0] for a in result.history[metric]], axis=1)
+            if metric == "dead_latents":
+                y = 100 * y / np.array(result.d_sae)[:, None]
+            y = np.cumsum(y, axis=1) if total else y
+            mean, spread = plots.mean_and_spread(y)
+            picture = plots.curves(
+                result.steps, mean, spread, result.coords["ratio"], result.coords["l1"],
+                f"{title}, {dataset} data{variant.words}", ylabel, n_seeds=len(y),
+            )  # fmt: skip
+            caption = f"{title} during training, {dataset} data{variant.words}."
+            yield f"training_{metric}_{dataset}{variant.suffix}", caption, picture
 
 
 def write(workdir: str | Path) -> Path:
@@ -172,6 +191,7 @@ def _page(path: Path, result: Result, pictures: Sequence[str]) -> str:
             f'<p class="warn">The SAE at {html.escape(at)} was not finite at step '
             f"{row['frozen_at']:,} and was frozen; it is grey in the heat maps.</p>"
         )
+    out.append(f"<p>{html.escape(_setting_in_words(run, done))}</p>")
     out.append(_summary(result))
     compared = comparisons(result)
     if compared:
@@ -196,6 +216,19 @@ def _page(path: Path, result: Result, pictures: Sequence[str]) -> str:
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>saejax report</title>'
         f"<style>{STYLE}</style></head><body>{''.join(out)}</body></html>\n"
+    )
+
+
+def _setting_in_words(run: dict[str, Any], steps: int) -> str:
+    features = f", {run['n_features']} true features" if run["n_features"] else ""
+    seconds = f" in {run['train_seconds']:.0f} s" if "train_seconds" in run else ""
+    return (
+        "Every square of a heat map and every line of a curve is one kind of SAE, trained for "
+        f"{steps:,} steps of {run['settings']['batch_size']:,} fresh samples{seconds} on "
+        f"{run['device']}. Data: {', '.join(run['data'])}; {run['d_in']} dimensions{features}. "
+        "The ratio is the number of latents over that of "
+        f" {'true features' if features else 'dimensions'}; grey squares have no "
+        "value."
     )
 
 

@@ -209,7 +209,8 @@ class Result:
         panels = {name: self.grid(metric, dataset=name, **rest) for name in names}
         ratios = [self.coords["ratio"][i] for i in chosen["ratio"]]
         l1 = [self.coords["l1"][i] for i in chosen["l1"]]
-        return plots.heatmaps(panels, ratios, l1, metric, n_seeds=len(chosen["seed"]))
+        words = ", ".join(f"{k} = {v}" for k, v in rest.items() if len(self.coords[k]) > 1)
+        return plots.heatmaps(panels, ratios, l1, metric, n_seeds=len(chosen["seed"]), words=words)
 
 
 def _equal(value: Any, wanted: Any) -> bool:

@@ -75,11 +75,11 @@ class RunLog:
     def __init__(self, workdir: str | Path, run: dict[str, Any], flags: str | None) -> None:
         self.path = Path(workdir)
         if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            what = "a run" if (self.path / "run.json").exists() else "other files"
-            what = what if self.path.is_dir() else "a file, not a folder"
+            what = "holds a run" if (self.path / "run.json").exists() else "holds other files"
+            what = what if self.path.is_dir() else "is a file"
             raise FileExistsError(
-                f"workdir: got {str(self.path)!r}, which holds {what} already; allowed: a folder that "
-                "is new or empty (nothing is ever overwritten)"
+                f"workdir: got {str(self.path)!r}, which {what} already; allowed: a folder that is new "
+                "or empty (nothing is ever overwritten)"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         self.run = run

@@ -1,6 +1,7 @@
 """The door for data: what it lets in, what it makes of it, and how it refuses."""
 
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -140,10 +141,9 @@ def test_description_is_json(data, expected):
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 3, 4), (0, 4), (4, 0)])
 def test_array_of_another_shape(shape):
-    with pytest.raises(ValueError) as error:
+    message = f"data 'mine': got an array of shape {shape}, allowed: [rows, d_in], not empty"
+    with pytest.raises(ValueError, match=re.escape(message)):
         as_source(np.zeros(shape), 8, "mine")
-    for words in ("data 'mine'", str(shape), "[rows, d_in], not empty"):
-        assert words in str(error.value)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, "text", None, True])
@@ -162,10 +162,9 @@ def test_one_bad_number_is_enough():
 
 @pytest.mark.parametrize("shape", [(8,), (7, 4), (8, 4, 1), (1, 8)])
 def test_function_with_a_batch_of_another_shape(shape):
-    with pytest.raises(ValueError) as error:
+    message = f"data 'mine': the function returns shape {shape}, allowed: [batch_size=8, d_in]"
+    with pytest.raises(ValueError, match=re.escape(message)):
         as_source(lambda key: jnp.zeros(shape), 8, "mine")
-    for words in ("data 'mine'", str(shape), "[batch_size=8, d_in]"):
-        assert words in str(error.value)
 
 
 @pytest.mark.parametrize("data", [None, 3, "file.npy", [[1.0, 2.0]]])
@@ -187,15 +186,15 @@ def test_empty_dict():
 
 
 @pytest.mark.parametrize(
-    ("other", "attribute", "values"),
+    ("other", "attribute", "ours", "theirs"),
     [
-        (Synthetic(d_in=5, n_features=6, avg_active=1.0), "d_in", ["4", "5"]),
-        (Synthetic(d_in=4, n_features=7, avg_active=1.0), "n_features", ["6", "7"]),
-        (ROWS, "n_features", ["6", "None"]),
+        (Synthetic(d_in=5, n_features=6, avg_active=1.0), "d_in", 4, 5),
+        (Synthetic(d_in=4, n_features=7, avg_active=1.0), "n_features", 6, 7),
+        (ROWS, "n_features", 6, None),
     ],
 )
-def test_data_sets_of_unequal_sizes(other, attribute, values):
-    with pytest.raises(ValueError) as error:
+def test_data_sets_of_unequal_sizes(other, attribute, ours, theirs):
+    values = f"{{'one': {ours}, 'two': {theirs}}}"
+    message = f"data: {attribute} must be the same for all data sets, got {values}"
+    with pytest.raises(ValueError, match=re.escape(message)):
         as_sources({"one": SPEC, "two": other}, 8)
-    for words in (f"data: {attribute} must be the same", "'one'", "'two'", *values):
-        assert words in str(error.value)

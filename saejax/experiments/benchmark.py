@@ -13,7 +13,7 @@ import time
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags
+from absl import app, flags, logging
 
 from saejax.data.synthetic import Synthetic
 from saejax.plan import make_plan
@@ -94,6 +94,7 @@ def measure(
 
 def main(argv: list[str]) -> None:
     """Prints the table, and what it was measured on."""
+    logging.set_verbosity(logging.WARNING)  # JAX announces every backend that it does not find
     try:
         if len(argv) > 1:
             raise ValueError(f"got the argument {argv[1]!r}, allowed: flags only")

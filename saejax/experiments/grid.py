@@ -7,7 +7,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from saejax import report
 from saejax.data.synthetic import KINDS, Synthetic
@@ -126,6 +126,7 @@ def flagfile() -> str:
 
 def main(argv: list[str]) -> None:
     """Trains, measures, and leaves the report in the workdir."""
+    logging.set_verbosity(logging.WARNING)  # JAX announces every backend that it does not find
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         if len(argv) > 1:

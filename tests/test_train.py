@@ -1,0 +1,415 @@
+"""Whole runs at tiny size against runs of one cell, plain Python loops and NumPy."""
+
+import io
+import re
+import warnings
+from contextlib import redirect_stderr
+from dataclasses import replace
+from functools import partial
+from itertools import product
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from saejax import Resample, Settings, Sweep, Synthetic, train
+from saejax.data import synthetic
+from saejax.sweep import AXES, STREAMS, hypers, init_cells, public, step_group
+
+D_IN, N_FEATURES, BATCH, EVAL_BATCHES, THRESHOLD = 6, 8, 16, 2, 0.7
+SPEC = Synthetic("uncorrelated", d_in=D_IN, n_features=N_FEATURES, avg_active=2.0)
+COPULA = replace(SPEC, kind="copula", copula_rank=2)
+SETTINGS = Settings(
+    steps=8,
+    batch_size=BATCH,
+    eval_every=4,
+    eval_batches=EVAL_BATCHES,
+    resample=Resample(every=4, window=2),
+    track_threshold=THRESHOLD,
+)
+PLAIN = replace(SETTINGS, resample=Resample())
+
+
+def quiet(*args, **kwargs):
+    return train(*args, **kwargs, progress=False)
+
+
+def key_of(seed, stream, *numbers):
+    key = jax.random.fold_in(jax.random.key(np.uint32(seed)), STREAMS.index(stream))
+    for number in numbers:
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def cells_of(result):
+    """Position and coordinates of every cell."""
+    for index in np.ndindex(*(len(v) for v in result.coords.values())):
+        yield index, {k: v[i] for (k, v), i in zip(result.coords.items(), index, strict=True)}
+
+
+def same_bits(a, b):
+    return all(
+        np.asarray(u).tobytes() == np.asarray(v).tobytes()
+        for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+def assert_close(a, b, rtol=1e-4, atol=1e-5):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=rtol, atol=atol), a, b)
+
+
+# ---------------------------------------------------------------------------------------- a sweep
+
+
+@pytest.fixture(scope="module")
+def big():
+    sweep = Sweep(l1=(0.3, 0.01), ratio=(2, 0.5), seeds=(3, 0), lr=(1e-3, 0.1), resample=(False, True))
+    return quiet(sweep, {"uncorrelated": SPEC, "copula": COPULA}, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        (SPEC, {"seed": 3, "ratio": 0.5, "l1": 0.01, "lr": 1e-3, "resample": False}),
+        (COPULA, {"seed": 0, "ratio": 2.0, "l1": 0.3, "lr": 0.1, "resample": True}),
+    ],
+    ids=["plain", "resampled"],
+)
+def test_a_cell_alone_is_the_same_cell_in_a_sweep(big, spec, where):
+    settings = SETTINGS if where["resample"] else PLAIN
+    sweep = Sweep(**{"seeds" if k == "seed" else k: v for k, v in where.items()})
+    alone = quiet(sweep, spec, settings)
+    chosen = big.select(dataset=spec.kind, **where)
+    at = np.ix_(*chosen)
+    assert alone.coords["dataset"] == (spec.kind,)
+    assert_close(alone.dictionary(), big.dictionary(dataset=spec.kind, **where))
+    for name, values in alone.history.items():
+        np.testing.assert_allclose(
+            values, [a[at] for a in big.history[name]], rtol=1e-4, atol=1e-5, err_msg=name
+        )
+    for name in set(alone.final) - {"mmcs_to_next_larger"}:
+        np.testing.assert_allclose(alone.final[name], big.final[name][at], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(alone.best_cosine, [a[at] for a in big.best_cosine], atol=1e-5)
+    np.testing.assert_array_equal(alone.best_index, [a[at] for a in big.best_index])
+    np.testing.assert_allclose(alone.features, big.features[np.ix_(*chosen[:2])], rtol=1e-6)
+
+
+def test_history_and_final_have_the_axes_of_the_sweep(big):
+    shape = (2, 2, 2, 2, 2, 2)
+    assert tuple(big.coords) == AXES
+    assert big.d_sae == (16, 4)
+    np.testing.assert_array_equal(big.steps, [4, 8])
+    assert {a.shape for a in big.history.values()} == {(2, *shape)}
+    assert {a.shape for a in big.final.values()} == {shape}
+    assert big.best_index.shape == big.best_cosine.shape == (2, *shape, N_FEATURES)
+    assert big.features.shape == (2, 2, N_FEATURES, D_IN)
+    for _, where in cells_of(big):
+        params = big.dictionary(**where)
+        d_sae = int(where["ratio"] * N_FEATURES)
+        assert (params.W_enc.shape, params.W_dec.shape) == ((D_IN, d_sae), (d_sae, D_IN))
+        np.testing.assert_allclose(np.linalg.norm(params.W_dec, axis=1), 1, rtol=1e-5)
+
+
+def evaluation_batches(spec, seed, step):
+    truth = synthetic.truth(spec, key_of(seed, "truth"))
+    keys = jax.random.split(key_of(seed, "evaluation", step), EVAL_BATCHES)
+    x = [synthetic.sample(spec, truth, key, BATCH) for key in keys]
+    return np.concatenate(x).astype(np.float64), np.asarray(truth.F, np.float64)
+
+
+def best_cosines(a, b):
+    a, b = (m / np.linalg.norm(m, axis=1, keepdims=True) for m in (a, b))
+    return (a @ b.T).max(1)
+
+
+def test_final_metrics_follow_from_the_dictionaries(big):
+    data = {(s.kind, seed): evaluation_batches(s, seed, 8) for s in (SPEC, COPULA) for seed in (3, 0)}
+    for index, where in cells_of(big):
+        x, F = data[where["dataset"], where["seed"]]
+        W_enc, b_enc, W_dec, _ = (
+            None if a is None else a.astype(np.float64) for a in big.dictionary(**where)
+        )
+        h = np.maximum(x @ W_enc + b_enc, 0)
+        squares = ((h @ W_dec - x) ** 2).sum()
+        best = best_cosines(F, W_dec)
+        expected = {
+            "mse": squares / x.size,
+            "l1_loss": where["l1"] * h.mean(),
+            "l0": (h > 0).sum(1).mean(),
+            "fvu": squares / ((x - x.mean(0)) ** 2).sum(),
+            "dead_latents": (h.max(0) <= 0).sum(),
+            "mmcs_true_to_dict": best.mean(),
+            "mmcs_dict_to_true": best_cosines(W_dec, F).mean(),
+            "represented": (best >= THRESHOLD).sum(),
+        }
+        for name, value in expected.items():
+            np.testing.assert_allclose(
+                big.final[name][index], value, rtol=1e-4, atol=1e-6, err_msg=f"{name} of {where}"
+            )
+        np.testing.assert_allclose(big.best_cosine[-1][index], best, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(
+            big.features[index[:2]], F, rtol=1e-5, atol=1e-6, err_msg=str(where)
+        )
+
+
+def test_widths_are_compared_with_the_next_larger(big):
+    got = big.final["mmcs_to_next_larger"]
+    assert np.isnan(got[:, :, 0]).all()
+    for index, where in cells_of(big):
+        if where["ratio"] == 0.5:
+            own, larger = (big.dictionary(**where | {"ratio": r}).W_dec for r in (0.5, 2))
+            np.testing.assert_allclose(got[index], best_cosines(own, larger).mean(), rtol=1e-5)
+
+
+def test_features_learned_and_unlearned_add_up(big):
+    now = big.best_cosine >= THRESHOLD
+    was = np.concatenate([np.zeros_like(now[:1]), now[:-1]])
+    np.testing.assert_array_equal(big.history["learned"], (~was & now).sum(-1))
+    np.testing.assert_array_equal(big.history["unlearned"], (was & ~now).sum(-1))
+    for name in ("learned", "unlearned"):
+        np.testing.assert_array_equal(big.final[name], big.history[name].sum(0))
+        assert big.final[name].any()
+    np.testing.assert_array_equal(
+        big.final["learned"] - big.final["unlearned"], big.final["represented"]
+    )
+
+
+# ---------------------------------------------------------------------------------------- loops
+
+SMALL = Sweep(l1=(0.01, 0.1), ratio=1, seeds=(0, 1), lr=0.05, resample=(False, True))
+EVERY_OTHER = replace(SETTINGS, resample=Resample(every=3, window=1))
+
+
+@pytest.fixture(scope="module")
+def even():
+    return quiet(SMALL, SPEC, EVERY_OTHER)
+
+
+@pytest.fixture(scope="module")
+def states_of_a_loop():
+    """The group's weights after every step, each step dispatched by itself."""
+    seeds, d_sae = SMALL.seeds, N_FEATURES
+    truths = [synthetic.truth(SPEC, key_of(seed, "truth")) for seed in seeds]
+    hyper = hypers(SMALL)
+    cells = init_cells(jnp.array(seeds, jnp.uint32), 1, len(hyper.l1), D_IN, d_sae, EVERY_OTHER)
+    step = jax.jit(partial(step_group, settings=EVERY_OTHER, cell_batch=8))
+    sample = jax.jit(lambda truth, key: synthetic.sample(SPEC, truth, key, BATCH))
+    states = [cells]
+    for i in range(EVERY_OTHER.steps):
+        pairs = zip(truths, seeds, strict=True)
+        x = jnp.stack([sample(truth, key_of(seed, "batches", i)) for truth, seed in pairs])
+        keys = jnp.stack([key_of(seed, "resample", d_sae, i) for seed in seeds])
+        cells = step(cells, cells, hyper, x, keys, jnp.int32(i))
+        states.append(cells)
+    return states
+
+
+def assert_is_state(result, cells):
+    params = public(cells.params)
+    for (_, seed, _, *hyper), where in cells_of(result):
+        at = seed, int(np.ravel_multi_index(hyper, (2, 1, 2)))
+        assert_close(result.dictionary(**where), jax.tree.map(lambda a, at=at: a[at], params))
+
+
+def test_even_chunks_equal_a_loop_of_single_steps(even, states_of_a_loop):
+    assert_is_state(even, states_of_a_loop[8])
+
+
+def test_odd_chunks_equal_a_loop_of_single_steps(states_of_a_loop):
+    odd = quiet(SMALL, SPEC, replace(EVERY_OTHER, steps=6, eval_every=3))
+    assert_is_state(odd, states_of_a_loop[6])
+
+
+def everything(result):
+    names = [n for n in result.history if not n.endswith("_change")]
+    dictionaries = [result.load_params(index) for index, _ in cells_of(result)]
+    return dictionaries, {n: result.history[n] for n in names}, result.best_cosine
+
+
+@pytest.mark.parametrize("cell_batch", [1, 3, 8])
+def test_cell_batch_changes_nothing(even, cell_batch):
+    other = quiet(SMALL, SPEC, replace(EVERY_OTHER, cell_batch=cell_batch))
+    assert other.run["cell_batch"] == [cell_batch]
+    assert_close(everything(even), everything(other))
+
+
+def test_two_runs_with_the_same_settings_are_bit_identical(even):
+    again = quiet(SMALL, SPEC, EVERY_OTHER)
+    assert same_bits(everything(even), everything(again))
+    assert same_bits(even.final, again.final)
+    assert same_bits(even.best_index, again.best_index)
+
+
+def test_bfloat16_products_stay_close_to_float32(even):
+    rough = quiet(SMALL, SPEC, replace(EVERY_OTHER, matmul_precision="bf16"))
+    assert not same_bits(everything(even)[0], everything(rough)[0])
+    off = {"resample": False}
+    at = np.ix_(*even.select(**off))
+    np.testing.assert_allclose(rough.final["mse"][at], even.final["mse"][at], rtol=0.1)
+    np.testing.assert_allclose(rough.best_cosine[-1][at], even.best_cosine[-1][at], atol=0.1)
+    for _, where in cells_of(even):
+        if not where["resample"]:
+            gap = np.abs(rough.dictionary(**where).W_dec - even.dictionary(**where).W_dec)
+            assert np.median(gap) < 0.01
+    assert (rough.history["mse"][1] < rough.history["mse"][0])[at].all()
+
+
+# ---------------------------------------------------------------------------------------- data
+
+ROWS = np.random.default_rng(5).normal(size=(40, D_IN))
+TWO_L1 = Sweep(l1=(0.01, 0.1), ratio=(1, 0.5))
+
+
+def batch_of(key):
+    return jax.random.normal(key, (BATCH, D_IN)) ** 3
+
+
+@pytest.fixture(scope="module")
+def recorded():
+    """A run on a function, and every batch that it asked for."""
+    seen = []
+
+    def function(key):
+        x = batch_of(key)
+        jax.debug.callback(lambda a: seen.append(np.array(a)), x)
+        return x
+
+    result = quiet(TWO_L1, function, PLAIN)
+    jax.effects_barrier()
+    return result, seen
+
+
+def test_every_batch_is_fresh_and_follows_from_seed_and_step(recorded):
+    _, seen = recorded
+    keys = [key_of(0, "batches", step) for step in range(8)]
+    for done in (4, 8):
+        keys += list(jax.random.split(key_of(0, "evaluation", done), EVAL_BATCHES))
+    expected = np.stack([batch_of(key) for key in keys])
+    assert len(seen) == len(keys)
+    gaps = np.abs(np.stack(seen)[:, None] - expected).max((2, 3))
+    np.testing.assert_array_equal((gaps < 1e-4).sum(0), 1)
+    np.testing.assert_array_equal((gaps < 1e-4).sum(1), 1)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    return quiet(TWO_L1, {"function": batch_of, "rows": ROWS}, PLAIN)
+
+
+def test_a_function_alone_is_the_function_in_a_dict(recorded, mixed):
+    alone, _ = recorded
+    assert alone.coords["dataset"] == ("data",)
+    assert alone.d_sae == (D_IN, D_IN // 2)
+    for _, where in cells_of(alone):
+        where.pop("dataset")
+        assert_close(alone.dictionary(**where), mixed.dictionary(dataset="function", **where))
+
+
+def test_rows_of_an_array_are_drawn_from_it(mixed):
+    keys = jax.random.split(key_of(0, "evaluation", 8), EVAL_BATCHES)
+    drawn = [jax.random.randint(key, (BATCH,), 0, len(ROWS)) for key in keys]
+    x = ROWS[np.concatenate(drawn)]
+    for index, where in cells_of(mixed):
+        if where["dataset"] == "rows":
+            W_enc, b_enc, W_dec, _ = mixed.dictionary(**where)
+            x_hat = np.maximum(x @ W_enc + b_enc, 0) @ W_dec
+            np.testing.assert_allclose(mixed.final["mse"][index], ((x_hat - x) ** 2).mean(), rtol=1e-4)
+
+
+def test_without_true_features_their_recovery_is_not_measured(mixed):
+    assert mixed.coords["dataset"] == ("function", "rows")
+    assert (mixed.features, mixed.best_index, mixed.best_cosine) == (None, None, None)
+    assert not {"mmcs_true_to_dict", "represented", "learned"} & (set(mixed.final) | set(mixed.history))
+    assert np.isfinite(mixed.final["mmcs_to_next_larger"][:, :, 1]).all()
+    assert np.isnan(mixed.final["mmcs_to_next_larger"][:, :, 0]).all()
+
+
+# ---------------------------------------------------------------------------------------- trouble
+
+
+@pytest.mark.parametrize(
+    ("sweep", "data", "settings", "error", "message"),
+    [
+        (Sweep(ratio=0.3), SPEC, PLAIN, ValueError, "ratio: got 0.3.*n_features=8.*whole number"),
+        (Sweep(ratio=0.25), ROWS, PLAIN, ValueError, "ratio: got 0.25.*d_in=6"),
+        (Sweep(resample=True, ratio=1), SPEC, PLAIN, ValueError, "resample: got True.*resample_every"),
+        (Sweep(ratio=1), SPEC, SETTINGS, ValueError, "resample_every: got 4, allowed: 0"),
+        (
+            Sweep(ratio=1), SPEC, replace(PLAIN, matmul_precision="tf32"), ValueError,
+            "matmul_precision: got 'tf32'.*highest, bf16",
+        ),
+        (Sweep(ratio=1), ROWS[0], PLAIN, ValueError, r"shape \(6,\), allowed: \[rows, d_in\]"),
+        (Sweep(ratio=1), {}, PLAIN, ValueError, "empty dict"),
+        (Sweep(ratio=1), {"a": SPEC, "b": replace(SPEC, d_in=5)}, PLAIN, ValueError, "d_in must be"),
+        (
+            Sweep(ratio=1), batch_of, replace(PLAIN, batch_size=5), ValueError,
+            r"returns shape \(16, 6\), allowed: \[batch_size=5",
+        ),
+        (Sweep(ratio=1), "uncorrelated", PLAIN, TypeError, "got str, allowed: a Synthetic"),
+    ],
+    ids=lambda v: v if isinstance(v, str) else "",
+)  # fmt: skip
+def test_errors_come_before_compilation_and_before_the_workdir(
+    sweep, data, settings, error, message, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(jax, "jit", lambda *_, **__: pytest.fail("something was compiled"))
+    with pytest.raises(error, match=message):
+        quiet(sweep, data, settings, workdir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_used_workdir_is_refused_before_compilation(tmp_path, monkeypatch):
+    (tmp_path / "notes.txt").write_text("mine")
+    monkeypatch.setattr(jax, "jit", lambda *_, **__: pytest.fail("something was compiled"))
+    with pytest.raises(FileExistsError, match="workdir"):
+        quiet(Sweep(ratio=1), SPEC, PLAIN, workdir=tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.fixture(scope="module")
+def with_a_bad_rate():
+    sweep = Sweep(l1=(0.01, 0.1), ratio=1, lr=(1e-3, 1e38))
+    text = io.StringIO()
+    with warnings.catch_warnings(record=True) as caught, redirect_stderr(text):
+        warnings.simplefilter("always")
+        result = train(sweep, ROWS, replace(PLAIN, steps=6, eval_every=3))
+    return result, [str(w.message) for w in caught], text.getvalue()
+
+
+def test_a_cell_that_is_not_finite_is_named_once_and_frozen(with_a_bad_rate):
+    result, messages, _ = with_a_bad_rate
+    about = [m for m in messages if "frozen" in m]
+    assert len(about) == 2
+    for message, l1 in zip(about, (0.01, 0.1), strict=True):
+        coordinates = f"dataset=data, seed=0, ratio=1.0, l1={l1}, lr=1e+38, resample=False"
+        assert message.startswith(f"cell {coordinates}: not finite at step 1;")
+    np.testing.assert_array_equal(result.final["frozen_at"][0, 0, 0, :, 1, 0], 1)
+    for _, where in cells_of(result):
+        params = result.dictionary(**where)
+        assert all(np.isfinite(a).all() for a in (params.W_enc, params.b_enc, params.W_dec))
+
+
+def test_the_other_cells_finish(with_a_bad_rate):
+    result, _, _ = with_a_bad_rate
+    good = np.ix_(*result.select(lr=1e-3))
+    assert (result.final["frozen_at"][good] == -1).all()
+    assert np.isfinite(result.values("mse")[good]).all()
+    assert (result.history["mse"][1][good] < result.history["mse"][0][good]).all()
+    assert np.isnan(result.values("mse")[np.ix_(*result.select(lr=1e38))]).all()
+
+
+def test_progress_bar_shows_step_time_left_and_rates(with_a_bad_rate):
+    _, _, text = with_a_bad_rate
+    assert "compiling" in text
+    pattern = (
+        r"training: 100%.*step 6/6 \[[\d:]+, [\d:]+ left, [\d.e+]+ samples/s, [\d.e+-]+ TFLOP/s\]"
+    )
+    assert re.search(pattern, text)
+    assert "step 3/6" in text
+
+
+def test_no_progress_bar_when_it_is_off(capsys):
+    rows = {"rows": ROWS[:1]}
+    quiet(Sweep(l1=0.1, ratio=1), rows, replace(PLAIN, steps=1, eval_every=1, batch_size=1))
+    assert capsys.readouterr() == ("", "")
