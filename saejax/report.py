@@ -227,7 +227,7 @@ def _setting_in_words(run: dict[str, Any], steps: int) -> str:
         f"{steps:,} steps of {run['settings']['batch_size']:,} fresh samples{seconds} on "
         f"{run['device']}. Data: {', '.join(run['data'])}; {run['d_in']} dimensions{features}. "
         "The ratio is the number of latents over that of "
-        f" {'true features' if features else 'dimensions'}; grey squares have no "
+        f"{'true features' if features else 'dimensions'}; grey squares have no "
         "value."
     )
 

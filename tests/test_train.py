@@ -227,21 +227,21 @@ def everything(result):
     return dictionaries, {n: result.history[n] for n in names}, result.best_cosine
 
 
-@pytest.mark.parametrize("cell_batch", [1, 3, 8])
+@pytest.mark.parametrize("cell_batch", [3, 8])
 def test_cell_batch_changes_nothing(even, cell_batch):
     other = quiet(SMALL, SPEC, replace(EVERY_OTHER, cell_batch=cell_batch))
-    assert other.run["cell_batch"] == [cell_batch]
+    assert (even.run["cell_batch"], other.run["cell_batch"]) == ([1], [cell_batch])
     assert_close(everything(even), everything(other))
 
 
-def test_two_runs_with_the_same_settings_are_bit_identical(even):
-    again = quiet(SMALL, SPEC, EVERY_OTHER)
+def test_a_repeated_run_is_bit_identical_and_one_cell_at_a_time_is_the_default_on_a_cpu(even):
+    again = quiet(SMALL, SPEC, replace(EVERY_OTHER, cell_batch=1))
     assert same_bits(everything(even), everything(again))
     assert same_bits(even.final, again.final)
     assert same_bits(even.best_index, again.best_index)
 
 
-def test_bfloat16_products_stay_close_to_float32(even):
+def test_training_in_bfloat16_stays_close_to_float32(even):
     rough = quiet(SMALL, SPEC, replace(EVERY_OTHER, matmul_precision="bf16"))
     assert not same_bits(everything(even)[0], everything(rough)[0])
     off = {"resample": False}
@@ -275,13 +275,15 @@ def recorded():
         jax.debug.callback(lambda a: seen.append(np.array(a)), x)
         return x
 
-    result = quiet(TWO_L1, function, PLAIN)
+    text = io.StringIO()
+    with redirect_stderr(text):
+        result = quiet(TWO_L1, function, PLAIN)
     jax.effects_barrier()
-    return result, seen
+    return result, seen, text.getvalue()
 
 
 def test_every_batch_is_fresh_and_follows_from_seed_and_step(recorded):
-    _, seen = recorded
+    _, seen, _ = recorded
     keys = [key_of(0, "batches", step) for step in range(8)]
     for done in (4, 8):
         keys += list(jax.random.split(key_of(0, "evaluation", done), EVAL_BATCHES))
@@ -298,7 +300,7 @@ def mixed():
 
 
 def test_a_function_alone_is_the_function_in_a_dict(recorded, mixed):
-    alone, _ = recorded
+    alone, _, _ = recorded
     assert alone.coords["dataset"] == ("data",)
     assert alone.d_sae == (D_IN, D_IN // 2)
     for _, where in cells_of(alone):
@@ -409,7 +411,5 @@ def test_progress_bar_shows_step_time_left_and_rates(with_a_bad_rate):
     assert "step 3/6" in text
 
 
-def test_no_progress_bar_when_it_is_off(capsys):
-    rows = {"rows": ROWS[:1]}
-    quiet(Sweep(l1=0.1, ratio=1), rows, replace(PLAIN, steps=1, eval_every=1, batch_size=1))
-    assert capsys.readouterr() == ("", "")
+def test_no_progress_bar_when_it_is_off(recorded):
+    assert recorded[2] == ""
