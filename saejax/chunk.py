@@ -47,12 +47,12 @@ def draw(
     return jnp.concatenate(parts)
 
 
-def chunk(
-    groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"],
-    hyper: Hyper, step: Int[Array, ""],
-    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
-) -> tuple[Groups, Groups, tuple, dict[str, Array]]:  # fmt: skip
-    """`eval_every` training steps and an evaluation: what one dispatch runs.
+def train_steps(
+    groups: Groups, spare: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
+    step: Int[Array, ""],
+    *, n: int, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+) -> tuple[Groups, Groups]:  # fmt: skip
+    """`n` training steps of all width groups.
 
     Two sets of buffers take turns: a step reads one and writes the other, so that the loop neither
     clears nor copies the state.
@@ -60,18 +60,17 @@ def chunk(
     Args:
         groups: the width groups.
         spare: buffers of the same shapes.
-        before: best matches at the evaluation before, for each group (index, cosine).
         arrays: of the sources, see `draw`.
         seeds: the seeds.
         hyper: swept numbers.
         step: number of steps done.
+        n: how many steps to do.
         sources: the data sets.
         settings: of the run.
         cell_batches: for each group, see `map_cells`.
 
     Returns:
-        The groups, the spare buffers, the best matches, and the measurements with leading axes
-        [source, ratio, hyper].
+        The groups and the spare buffers.
     """
 
     def one(source: Groups, target: Groups, step: Int[Array, ""]) -> Groups:
@@ -93,14 +92,37 @@ def chunk(
         a = one(b, a, step + 2 * i + 1)
         return (a, b), None
 
-    n = settings.eval_every
     (groups, spare), _ = jax.lax.scan(two, (groups, spare), jnp.arange(n // 2))
-    if n % 2:
-        groups, spare = one(groups, spare, step + n - 1), groups
-    matches, measured = evaluate(
-        groups, before, arrays, seeds, hyper, step + n,
-        sources=sources, settings=settings, cell_batches=cell_batches,
-    )  # fmt: skip
+    return (one(groups, spare, step + n - 1), groups) if n % 2 else (groups, spare)
+
+
+def chunk(
+    groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"],
+    hyper: Hyper, step: Int[Array, ""],
+    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+) -> tuple[Groups, Groups, tuple, dict[str, Array]]:  # fmt: skip
+    """`eval_every` training steps and an evaluation: what one dispatch runs.
+
+    Args:
+        groups: as in `train_steps`, and so are the others.
+        spare: buffers.
+        before: best matches at the evaluation before, for each group (index, cosine).
+        arrays: of the sources.
+        seeds: the seeds.
+        hyper: swept numbers.
+        step: number of steps done.
+        sources: the data sets.
+        settings: of the run.
+        cell_batches: for each group.
+
+    Returns:
+        The groups, the spare buffers, the best matches, and the measurements with leading axes
+        [source, ratio, hyper].
+    """
+    fixed: Any = {"sources": sources, "settings": settings, "cell_batches": cell_batches}
+    n = settings.eval_every
+    groups, spare = train_steps(groups, spare, arrays, seeds, hyper, step, n=n, **fixed)
+    matches, measured = evaluate(groups, before, arrays, seeds, hyper, step + n, **fixed)
     return groups, spare, matches, measured
 
 

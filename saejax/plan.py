@@ -1,5 +1,6 @@
 """What a run is going to do: every check of the input, before anything is compiled."""
 
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -72,7 +73,7 @@ class Plan:
             "cell_batch": list(self.cell_batches),
             "data": {name: source.describe() for name, source in self.sources.items()},
             "flops_per_step": self.flops_per_step,
-            "device": f"{device.device_kind} ({platform.machine()})",
+            "device": f"{device.device_kind} ({platform.machine()}, {os.cpu_count()} cores)",
             "versions": {
                 "saejax": __version__,
                 "jax": jax.__version__,

@@ -10,25 +10,27 @@ projection count as time, not as work.
 import statistics
 import sys
 import time
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from absl import app, flags, logging
 
+from saejax.chunk import train_steps
 from saejax.data.synthetic import Synthetic
 from saejax.plan import make_plan
 from saejax.precision import PRECISIONS, Precision, matmul
 from saejax.settings import Settings
 from saejax.sweep import Sweep
 from saejax.table import Table
-from saejax.train import compile_chunk, start
+from saejax.train import start
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("shapes", ["256x2048x1024"], "d_in x d_sae x batch_size of each measurement.")
 flags.DEFINE_list("cells", ["6"], "How many cells (L1 coefficients) are swept, for each shape.")
 flags.DEFINE_list("precisions", ["highest"], f"Operands of the products, of: {', '.join(PRECISIONS)}.")
 flags.DEFINE_integer("repeats", 7, "How often each is timed; the table has medians.")
-flags.DEFINE_float("seconds", 1.0, "About how long one timed run takes.")
+flags.DEFINE_float("seconds", 1.0, "About how long one timed run takes; 4 steps at least.")
 flags.DEFINE_integer("size", 2048, "Side of the square matrices of the plain product.")
 
 
@@ -62,26 +64,37 @@ def measure(
         size: side of the plain product.
     """
     flops = 10 * batch_size * d_in * d_sae * cells
-    steps = max(2, 2 * round(seconds * product_rate(size) * 0.6 / flops / 2))
+    steps = max(4, 2 * round(seconds * product_rate(size) * 0.6 / flops / 2))
     n_features = 2 * d_in
     plan = make_plan(
         Sweep(l1=[0.01 * (1 + i) for i in range(cells)], ratio=d_sae / n_features),
         Synthetic(d_in=d_in, n_features=n_features, avg_active=min(5, n_features / 8)),
         Settings(
-            steps=steps, eval_every=steps, batch_size=batch_size, eval_batches=1,
+            steps=steps, eval_every=steps, batch_size=batch_size,
             matmul_precision=precision,
         ),
     )  # fmt: skip
     state = start(plan)
-    chunk = compile_chunk(plan, state)
+    run = jax.jit(
+        partial(
+            train_steps,
+            n=steps,
+            sources=plan.sources,
+            settings=plan.settings,
+            cell_batches=plan.cell_batches,
+        ),
+        donate_argnums=(0, 1),
+    )
+    groups, spare = state.groups, state.spare
     rates, products = [], []
     for turn in range(repeats + 1):
         started = time.perf_counter()
-        *changed, measured = chunk(*state, jnp.int32(turn * steps))
-        jax.block_until_ready(measured)
+        groups, spare = run(
+            groups, spare, state.arrays, state.seeds, state.hyper, jnp.int32(turn * steps)
+        )
+        jax.block_until_ready(groups)
         elapsed = time.perf_counter() - started
-        state = state._replace(groups=changed[0], spare=changed[1], matches=changed[2])
-        if turn:  # the first run touches its memory for the first time
+        if turn:  # the first run compiles, and touches its memory for the first time
             rates.append(plan.flops_per_step * steps / elapsed / 1e9)
             products.append(product_rate(size) / 1e9)
     shares = [rate / product for rate, product in zip(rates, products, strict=True)]
