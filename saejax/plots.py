@@ -96,8 +96,7 @@ def heatmaps(
         words: which cells these are, for the heading.
     """
     style = _STYLE.get(metric, Style(metric))
-    cmap = colormaps[style.cmap].copy()
-    cmap.set_bad("0.88")
+    cmap = colormaps[style.cmap].with_extremes(bad="0.88")
     norm = _norm(np.concatenate([mean.ravel() for mean, _ in panels.values()]), metric)
     width = max(3.6, 0.72 * len(l1) + 1.2)
     height = max(3.0, 0.46 * len(ratios) + 1.5)
@@ -219,7 +218,8 @@ def frontier(
     axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
     colours = colormaps["viridis"](np.linspace(0, 0.95, len(ratios)))
     sizes = np.linspace(12, 70, len(l1))
-    has_logs = [all((p[i][np.isfinite(p[i])] > 0).all() for p in panels.values()) for i in (0, 1)]
+    values = [np.concatenate([pair[i].ravel() for pair in panels.values()]) for i in (0, 1)]
+    has_logs = [np.isfinite(v).any() and np.nanmin(v) > 0 for v in values]
     for ax, (name, (l0, fvu)) in zip(axes, panels.items(), strict=True):
         for i, colour in enumerate(colours):
             ax.plot(l0[i], fvu[i], color=colour, lw=1.2, label=f"{ratios[i]:g}")

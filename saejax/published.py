@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from saejax.result import Result
+from saejax.sweep import SAME
 
 # Our name of a metric -> the name of its published heat map.
 _MAPS = {
@@ -91,7 +92,7 @@ def rank_correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 def _find(values: Sequence[float], wanted: float) -> int:
     """Position of a value, to a thousandth; -1 where it is absent."""
-    hits = np.flatnonzero(np.isclose(values, wanted, rtol=1e-3, atol=0))
+    hits = np.flatnonzero(np.isclose(values, wanted, rtol=SAME, atol=0))
     return int(hits[0]) if hits.size else -1
 
 

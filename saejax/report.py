@@ -58,8 +58,9 @@ def comparisons(result: Result) -> Table:
                 for s in result.coords["seed"]
                 if (own := published.beside(result, dataset, metric, seed=s)) is not None
             ]
-            if len(seeds) > 1:
-                row |= {"lowest_seed": min(seeds), "highest_seed": max(seeds)}
+            if len(result.coords["seed"]) > 1:
+                row["lowest_seed"] = min(seeds, default=None)
+                row["highest_seed"] = max(seeds, default=None)
             rows.append(row)
     return Table(rows)
 

@@ -9,7 +9,7 @@ import numpy as np
 from saejax import plots
 from saejax.metrics import LARGER_IS_BETTER
 from saejax.sae import Params
-from saejax.sweep import AXES
+from saejax.sweep import AXES, SAME
 from saejax.table import Table
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ class Result:
             ValueError: for an unknown metric, or when no cell in question has a value.
         """
         values = self.values(metric)
+        if metric not in LARGER_IS_BETTER:
+            raise ValueError(f"metric: got {metric!r}, allowed: {', '.join(LARGER_IS_BETTER)}")
         allowed = dict(zip(AXES, self.select(**where), strict=True))
         seeds = len(allowed["seed"]) > 1
         rows = [
@@ -215,5 +217,5 @@ class Result:
 
 def _equal(value: Any, wanted: Any) -> bool:
     if isinstance(value, float) and isinstance(wanted, int | float):
-        return bool(np.isclose(value, wanted, rtol=1e-3, atol=0))
+        return bool(np.isclose(value, wanted, rtol=SAME, atol=0))
     return value == wanted

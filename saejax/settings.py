@@ -1,6 +1,7 @@
 """How a sweep is trained and measured: everything that all of its cells share."""
 
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from saejax.precision import PRECISIONS, Precision
 from saejax.resample import Resample
@@ -42,7 +43,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "eval_every", "eval_batches"):
             value = getattr(self, name)
-            if value != int(value) or value < 1:
+            if not isinstance(value, Integral) or value < 1:
                 raise ValueError(f"{name}: got {value}, allowed: a whole number, 1 or more")
         if self.steps % self.eval_every:
             raise ValueError(
@@ -52,9 +53,11 @@ class Settings:
             raise ValueError(
                 f"matmul_precision: got {self.matmul_precision!r}, allowed: {', '.join(PRECISIONS)}"
             )
-        if self.cell_batch is not None and self.cell_batch < 1:
-            raise ValueError(f"cell_batch: got {self.cell_batch}, allowed: 1 or more")
+        if self.cell_batch is not None and (
+            not isinstance(self.cell_batch, Integral) or self.cell_batch < 1
+        ):
+            raise ValueError(f"cell_batch: got {self.cell_batch}, allowed: a whole number, 1 or more")
         if not self.dead_threshold >= 0:
             raise ValueError(f"dead_threshold: got {self.dead_threshold}, allowed: 0 or more")
-        if not -1 <= self.track_threshold <= 1:
-            raise ValueError(f"track_threshold: got {self.track_threshold}, allowed: -1 to 1")
+        if not 0 < self.track_threshold <= 1:
+            raise ValueError(f"track_threshold: got {self.track_threshold}, allowed: above 0, up to 1")

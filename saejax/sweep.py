@@ -12,6 +12,7 @@ read it in the order in which it lies (BUILD_NOTES.md, "Transposed operands"). `
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -27,6 +28,8 @@ from saejax.settings import Settings
 AXES = ("dataset", "seed", "ratio", "l1", "lr", "resample")
 PUBLISHED_L1 = tuple(float(f"{10 ** (k / 4):.7g}") for k in range(-8, -2))
 PUBLISHED_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# Relative difference up to which two coordinates are taken for the same number.
+SAME = 1e-3
 STREAMS = ("truth", "batches", "evaluation", "init", "resample")
 
 
@@ -41,7 +44,15 @@ def _axis(
             raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
     if len(set(values)) < len(values):
         raise ValueError(f"{name}: got {values}, allowed: each value once")
-    return tuple(convert(value) for value in values)
+    values = tuple(convert(value) for value in values)
+    if convert is float:
+        for low, high in pairwise(sorted(values)):
+            if math.isclose(low, high, rel_tol=SAME):
+                raise ValueError(
+                    f"{name}: got {low!r} and {high!r}, allowed: values that differ by more than a "
+                    f"share of {SAME:g}"
+                )
+    return values
 
 
 @dataclass(frozen=True, init=False)
@@ -49,7 +60,8 @@ class Sweep:
     """The axes of a sweep besides its data sets; one number stands for an axis of one value.
 
     Args:
-        l1: coefficients of the sparsity term. Default: the published 10^(-8/4) ... 10^(-3/4).
+        l1: coefficients of the sparsity term, at most 1e18 so that squared gradients stay finite in
+            float32. Default: the published 10^(-8/4) ... 10^(-3/4).
         ratio: d_sae over the number of true features, or over d_in where these are unknown.
             Default: the published eight, 0.25 ... 32.
         seeds: each seed draws its own ground truth, batches and initial weights.
@@ -80,10 +92,12 @@ class Sweep:
     ) -> None:
         whole = "a whole number from 0 to 2**32 - 1"
         axes = {
-            "l1": _axis("l1", l1, Real, float, "a number, 0 or more", lambda v: v >= 0),
+            "l1": _axis(
+                "l1", l1, Real, float, "a number, 0 or more, up to 1e18", lambda v: 0 <= v <= 1e18
+            ),
             "ratio": _axis("ratio", ratio, Real, float, "a number above 0", lambda v: v > 0),
             "seeds": _axis("seeds", seeds, Integral, int, whole, lambda v: 0 <= v < 2**32),
-            "lr": _axis("lr", lr, Real, float, "a number above 0", lambda v: v > 0),
+            "lr": _axis("lr", lr, Real, float, "a number above 0, up to 1e38", lambda v: 0 < v <= 1e38),
             "resample": _axis("resample", resample, bool, bool, "True or False", lambda v: True),
         }
         for name, values in axes.items():

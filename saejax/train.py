@@ -71,7 +71,7 @@ def train(
         started = time.perf_counter()
         state = start(plan)
         step_and_measure = compile_chunk(plan, state)
-        run["compile_seconds"] = round(time.perf_counter() - started, 3)
+        run["compile_seconds"] = time.perf_counter() - started
         bar.set_description_str("training")
         bar.reset(plan.settings.steps)
 
@@ -84,7 +84,7 @@ def train(
             state = state._replace(**dict(zip(State._fields, changed, strict=False)))
             _wait(measured, bar)
             history.append(_by_axes(plan, measured))
-            run["chunk_seconds"].append(round(time.perf_counter() - started, 4))
+            run["chunk_seconds"].append(time.perf_counter() - started)
             if log:
                 log.evaluation(step + every, plan.coords, plan.d_sae, history[-1])
             _report_frozen(history, plan.coords, bar)
@@ -94,7 +94,7 @@ def train(
                 f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
             )
             bar.update(every)
-    run["train_seconds"] = round(sum(run["chunk_seconds"]), 3)
+    run["train_seconds"] = sum(run["chunk_seconds"])
     result = _collect(plan, state, history, run)
     if log:
         log.finish(result)
@@ -202,7 +202,7 @@ def _report_frozen(history: list[dict[str, np.ndarray]], coords: dict[str, tuple
     """Warns of the cells that froze since the evaluation before."""
     frozen = history[-1]["frozen_at"]
     before = history[-2]["frozen_at"] if len(history) > 1 else np.full_like(frozen, -1)
-    for index in map(tuple, np.argwhere((frozen >= 0) & (before < 0))):
+    for index in map(tuple, np.argwhere((frozen >= 0) & (before < 0)).tolist()):
         at = ", ".join(f"{k}={v}" for k, v in coordinates(coords, index).items())
         bar.clear()
         warnings.warn(

@@ -312,3 +312,10 @@ def test_a_slice_of_a_table_is_a_table(small):
     assert small[1:].columns == small.columns
     assert small[0] == dict(small[0])
     assert (str(Table([])), Table([]).columns) == ("", [])
+
+
+def test_best_by_something_that_has_no_better_end_is_refused(result):
+    result.final["kept"] = result.final["mse"]
+    with pytest.raises(ValueError, match=r"metric: got 'kept', allowed: mmcs_true_to_dict"):
+        result.best("kept")
+    del result.final["kept"]

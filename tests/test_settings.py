@@ -21,8 +21,13 @@ BAD = [
     ({"cell_batch": 0}, "cell_batch", "0", "1 or more"),
     ({"dead_threshold": -0.1}, "dead_threshold", "-0.1", "0 or more"),
     ({"dead_threshold": float("nan")}, "dead_threshold", "nan", "0 or more"),
-    ({"track_threshold": 1.5}, "track_threshold", "1.5", "-1 to 1"),
-    ({"track_threshold": float("nan")}, "track_threshold", "nan", "-1 to 1"),
+    ({"steps": float("nan")}, "steps", "nan", "whole number"),
+    ({"steps": "many"}, "steps", "many", "whole number"),
+    ({"steps": 2000.0}, "steps", "2000.0", "whole number"),
+    ({"cell_batch": 1.5}, "cell_batch", "1.5", "whole number"),
+    ({"track_threshold": 1.5}, "track_threshold", "1.5", "above 0, up to 1"),
+    ({"track_threshold": 0.0}, "track_threshold", "0.0", "above 0, up to 1"),
+    ({"track_threshold": float("nan")}, "track_threshold", "nan", "above 0, up to 1"),
 ]
 BAD_RESAMPLE = [
     ({"every": -1}, "resample_every", "-1", "0 (never) or more"),
@@ -56,7 +61,9 @@ def test_error_names_argument_value_and_allowed(kwargs, name, value, allowed):
     check_message(str(error.value), name, value, allowed)
 
 
-@pytest.mark.parametrize(("kwargs", "name", "value", "allowed"), BAD_RESAMPLE, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(
+    ("kwargs", "name", "value", "allowed"), BAD_RESAMPLE, ids=lambda v: str(v)[:40]
+)
 def test_error_of_resample_names_argument_value_and_allowed(kwargs, name, value, allowed):
     with pytest.raises(ValueError, match=name) as error:
         Resample(**kwargs)
@@ -84,7 +91,7 @@ def test_window_is_free_where_nothing_is_resampled():
 
 def test_limits_are_allowed():
     Settings(steps=1, batch_size=1, eval_every=1, eval_batches=1, cell_batch=1)
-    Settings(track_threshold=-1.0)
+    Settings(track_threshold=1e-6)
     Settings(track_threshold=1.0)
     Resample(every=4, window=4)
     Resample(every=4, window=1)

@@ -13,7 +13,7 @@ from saejax.data import synthetic
 from saejax.data.source import Source, as_source, as_sources
 from saejax.data.synthetic import Synthetic
 
-SPEC = Synthetic("copula", d_in=4, n_features=6, avg_active=1.0, copula_rank=2)
+SPEC = Synthetic(d_in=4, n_features=6, avg_active=1.0)
 ROWS = np.random.default_rng(0).normal(size=(12, 4))
 
 
@@ -48,8 +48,8 @@ def test_spec_samples_its_own_ground_truth():
     t = synthetic.truth(SPEC, key)
     assert (source.d_in, source.n_features) == (4, 6)
     np.testing.assert_array_equal(source.features(arrays), t.F)
-    got = source.sample(source.shared, arrays, jax.random.key(2), 5)
-    np.testing.assert_array_equal(got, synthetic.sample(SPEC, t, jax.random.key(2), 5))
+    got = source.sample(source.shared, arrays, jax.random.key(2), 50)
+    np.testing.assert_array_equal(got, synthetic.sample(SPEC, t, jax.random.key(2), 50))
 
 
 @pytest.mark.parametrize("array", [ROWS, ROWS.astype(np.float32), jnp.array(ROWS)])
@@ -107,14 +107,14 @@ def test_ready_source_passes_through():
 @pytest.mark.parametrize(
     ("data", "names"),
     [
-        (SPEC, ["copula"]),
+        (SPEC, ["uncorrelated"]),
         (Synthetic("correlated"), ["correlated"]),
         (ROWS, ["data"]),
         (squares, ["data"]),
         (Ones(), ["data"]),
         ({"a": ROWS, "b": squares, "c": Ones()}, ["a", "b", "c"]),
         ({"z": SPEC, "y": SPEC}, ["z", "y"]),
-        ({1: ROWS}, ["1"]),
+        ({"GPT-2_layer+6.v1": ROWS}, ["GPT-2_layer+6.v1"]),
     ],
 )
 def test_names_and_their_order(data, names):
@@ -126,7 +126,7 @@ def test_names_and_their_order(data, names):
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (SPEC, {"type": "synthetic", "kind": "copula", "n_features": 6, "avg_active": 1.0}),
+        (SPEC, {"type": "synthetic", "kind": "uncorrelated", "n_features": 6, "avg_active": 1.0}),
         (ROWS, {"type": "array", "rows": 12, "d_in": 4}),
         (squares, {"type": "function", "name": "squares", "d_in": 4}),
     ],
@@ -162,9 +162,9 @@ def test_one_bad_number_is_enough():
 
 @pytest.mark.parametrize("shape", [(8,), (7, 4), (8, 4, 1), (1, 8)])
 def test_function_with_a_batch_of_another_shape(shape):
-    message = f"data 'mine': the function returns shape {shape}, allowed: [batch_size=8, d_in]"
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=re.escape("shape [batch_size=8, d_in]")) as error:
         as_source(lambda key: jnp.zeros(shape), 8, "mine")
+    assert f"data 'mine': the function returns an array of shape {shape}" in str(error.value)
 
 
 @pytest.mark.parametrize("data", [None, 3, "file.npy", [[1.0, 2.0]]])
@@ -198,3 +198,14 @@ def test_data_sets_of_unequal_sizes(other, attribute, ours, theirs):
     message = f"data: {attribute} must be the same for all data sets, got {values}"
     with pytest.raises(ValueError, match=re.escape(message)):
         as_sources({"one": SPEC, "two": other}, 8)
+
+
+@pytest.mark.parametrize("name", ["a/b", "", "two words", "<b>", 1])
+def test_names_that_cannot_name_a_file(name):
+    with pytest.raises(ValueError, match=r"got the name .* allowed: letters"):
+        as_sources({name: SPEC}, 8)
+
+
+def test_function_with_two_results():
+    with pytest.raises(ValueError, match="returns a tuple, allowed: "):
+        as_source(lambda key: (squares(key), 1.0), 8, "pair")

@@ -55,6 +55,9 @@ NAN, INF = float("nan"), float("inf")
         ({"seeds": (3, 3)}, "(3, 3)", "each value once"),
         ({"lr": (1e-3, 1e-3)}, "(0.001, 0.001)", "each value once"),
         ({"resample": (True, True)}, "(True, True)", "each value once"),
+        ({"l1": (0.5, 0.1234567, 0.1234568)}, "0.1234567 and 0.1234568", "differ by more than"),
+        ({"l1": 1e19}, "1e+19", "up to 1e18"),
+        ({"lr": 1e39}, "1e+39", "up to 1e38"),
     ],
     ids=str,
 )
@@ -276,7 +279,9 @@ def test_one_step_is_adam_on_the_gradient_by_hand(reduction, use_b_dec, unit_nor
 N_SOURCE, N_HYPER, D_IN, D_SAE, BATCH = 2, 3, 5, 8, 9
 RULE = Resample(every=3, window=2)
 REVIVING = Settings(resample=RULE)
-HYPER = Hyper(jnp.array([0.01, 0.1, 1.0]), jnp.array([1e-3, 1e-2, 2e-2]), jnp.array([True, False, True]))
+HYPER = Hyper(
+    jnp.array([0.01, 0.1, 1.0]), jnp.array([1e-3, 1e-2, 2e-2]), jnp.array([True, False, True])
+)
 
 
 def start(settings, seeds=(1, 2), dead=(), n_hyper=N_HYPER):
@@ -364,7 +369,9 @@ def test_too_large_a_step_freezes_that_cell_alone(plain):
         for later in states[2:]:
             assert same(later._replace(frozen_at=states[1].frozen_at), states[1])
         for h in (0, 2):
-            assert all(same(at(a, s, h), at(b, s, h)) for a, b in zip(healthy, run_with_bad, strict=True))
+            assert all(
+                same(at(a, s, h), at(b, s, h)) for a, b in zip(healthy, run_with_bad, strict=True)
+            )
 
 
 def test_infinite_weights_freeze_that_cell_alone(plain):

@@ -224,7 +224,7 @@ def test_vmap_changes_nothing(kind):
 
 
 def test_jit_changes_nothing():
-    spec = Synthetic("correlated", **SMALL)
+    spec = Synthetic("uncorrelated", **SMALL)
     t = synthetic.truth(spec, KEY)
     x = synthetic.sample(spec, t, BATCH_KEY, 50)
     np.testing.assert_allclose(x, sample(spec, t, BATCH_KEY, 50), atol=1e-6)

@@ -6,7 +6,6 @@ import warnings
 from contextlib import redirect_stderr
 from dataclasses import replace
 from functools import partial
-from itertools import product
 
 import jax
 import jax.numpy as jnp
@@ -148,9 +147,7 @@ def test_final_metrics_follow_from_the_dictionaries(big):
                 big.final[name][index], value, rtol=1e-4, atol=1e-6, err_msg=f"{name} of {where}"
             )
         np.testing.assert_allclose(big.best_cosine[-1][index], best, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(
-            big.features[index[:2]], F, rtol=1e-5, atol=1e-6, err_msg=str(where)
-        )
+        np.testing.assert_allclose(big.features[index[:2]], F, rtol=1e-5, atol=1e-6, err_msg=str(where))
 
 
 def test_widths_are_compared_with_the_next_larger(big):
@@ -178,12 +175,12 @@ def test_features_learned_and_unlearned_add_up(big):
 # ---------------------------------------------------------------------------------------- loops
 
 SMALL = Sweep(l1=(0.01, 0.1), ratio=1, seeds=(0, 1), lr=0.05, resample=(False, True))
-EVERY_OTHER = replace(SETTINGS, resample=Resample(every=3, window=1))
+REVIVING = replace(SETTINGS, resample=Resample(every=3, window=1))
 
 
 @pytest.fixture(scope="module")
 def even():
-    return quiet(SMALL, SPEC, EVERY_OTHER)
+    return quiet(SMALL, SPEC, REVIVING)
 
 
 @pytest.fixture(scope="module")
@@ -192,11 +189,11 @@ def states_of_a_loop():
     seeds, d_sae = SMALL.seeds, N_FEATURES
     truths = [synthetic.truth(SPEC, key_of(seed, "truth")) for seed in seeds]
     hyper = hypers(SMALL)
-    cells = init_cells(jnp.array(seeds, jnp.uint32), 1, len(hyper.l1), D_IN, d_sae, EVERY_OTHER)
-    step = jax.jit(partial(step_group, settings=EVERY_OTHER, cell_batch=8))
+    cells = init_cells(jnp.array(seeds, jnp.uint32), 1, len(hyper.l1), D_IN, d_sae, REVIVING)
+    step = jax.jit(partial(step_group, settings=REVIVING, cell_batch=8))
     sample = jax.jit(lambda truth, key: synthetic.sample(SPEC, truth, key, BATCH))
     states = [cells]
-    for i in range(EVERY_OTHER.steps):
+    for i in range(REVIVING.steps):
         pairs = zip(truths, seeds, strict=True)
         x = jnp.stack([sample(truth, key_of(seed, "batches", i)) for truth, seed in pairs])
         keys = jnp.stack([key_of(seed, "resample", d_sae, i) for seed in seeds])
@@ -217,7 +214,7 @@ def test_even_chunks_equal_a_loop_of_single_steps(even, states_of_a_loop):
 
 
 def test_odd_chunks_equal_a_loop_of_single_steps(states_of_a_loop):
-    odd = quiet(SMALL, SPEC, replace(EVERY_OTHER, steps=6, eval_every=3))
+    odd = quiet(SMALL, SPEC, replace(REVIVING, steps=6, eval_every=3))
     assert_is_state(odd, states_of_a_loop[6])
 
 
@@ -229,20 +226,20 @@ def everything(result):
 
 @pytest.mark.parametrize("cell_batch", [3, 8])
 def test_cell_batch_changes_nothing(even, cell_batch):
-    other = quiet(SMALL, SPEC, replace(EVERY_OTHER, cell_batch=cell_batch))
+    other = quiet(SMALL, SPEC, replace(REVIVING, cell_batch=cell_batch))
     assert (even.run["cell_batch"], other.run["cell_batch"]) == ([1], [cell_batch])
     assert_close(everything(even), everything(other))
 
 
 def test_a_repeated_run_is_bit_identical_and_one_cell_at_a_time_is_the_default_on_a_cpu(even):
-    again = quiet(SMALL, SPEC, replace(EVERY_OTHER, cell_batch=1))
+    again = quiet(SMALL, SPEC, replace(REVIVING, cell_batch=1))
     assert same_bits(everything(even), everything(again))
     assert same_bits(even.final, again.final)
     assert same_bits(even.best_index, again.best_index)
 
 
 def test_training_in_bfloat16_stays_close_to_float32(even):
-    rough = quiet(SMALL, SPEC, replace(EVERY_OTHER, matmul_precision="bf16"))
+    rough = quiet(SMALL, SPEC, replace(REVIVING, matmul_precision="bf16"))
     assert not same_bits(everything(even)[0], everything(rough)[0])
     off = {"resample": False}
     at = np.ix_(*even.select(**off))
@@ -404,9 +401,7 @@ def test_the_other_cells_finish(with_a_bad_rate):
 def test_progress_bar_shows_step_time_left_and_rates(with_a_bad_rate):
     _, _, text = with_a_bad_rate
     assert "compiling" in text
-    pattern = (
-        r"training: 100%.*step 6/6 \[[\d:]+, [\d:]+ left, [\d.e+]+ samples/s, [\d.e+-]+ TFLOP/s\]"
-    )
+    pattern = r"training: 100%.*step 6/6 \[[\d:]+, [\d:]+ left, [\d.e+]+ samples/s, [\d.e+-]+ TFLOP/s\]"
     assert re.search(pattern, text)
     assert "step 3/6" in text
 

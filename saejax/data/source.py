@@ -4,6 +4,7 @@ A source is pure: `sample` is traced into the training step and gets its arrays 
 into `shared` (one copy for all seeds) and what `setup` makes from a seed's key.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -165,12 +166,13 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
     if callable(data):
         function: Callable[..., Any] = data
         out = jax.eval_shape(function, jax.random.key(0))
-        if len(out.shape) != 2 or out.shape[0] != batch_size:
+        shape = getattr(out, "shape", None)
+        if shape is None or len(shape) != 2 or shape[0] != batch_size:
+            what = f"a {type(out).__name__}" if shape is None else f"shape {shape}"
             raise ValueError(
-                f"data {name!r}: the function returns shape {out.shape}, allowed: "
-                f"[batch_size={batch_size}, d_in]"
+                f"data {name!r}: the function returns {what}, allowed: [batch_size={batch_size}, d_in]"
             )
-        return FunctionSource(function, d_in=out.shape[1])
+        return FunctionSource(function, d_in=shape[1])
     raise TypeError(
         f"data {name!r}: got {type(data).__name__}, allowed: a Synthetic, an array [rows, d_in], a "
         "function from a key to a batch, or a dict that names several of them"
@@ -187,7 +189,13 @@ def as_sources(data: Any, batch_size: int) -> dict[str, Source]:
     if isinstance(data, Mapping):
         if not data:
             raise ValueError("data: got an empty dict, allowed: at least one data set")
-        sources = {str(name): as_source(d, batch_size, str(name)) for name, d in data.items()}
+        for name in data:
+            if not (isinstance(name, str) and re.fullmatch(r"[\w.+-]+", name)):
+                raise ValueError(
+                    f"data: got the name {name!r}, allowed: letters, digits and any of . _ + - "
+                    "(file names are made from it)"
+                )
+        sources = {name: as_source(d, batch_size, name) for name, d in data.items()}
     else:
         name = data.kind if isinstance(data, Synthetic) else "data"
         sources = {name: as_source(data, batch_size, name)}

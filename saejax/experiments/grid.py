@@ -142,7 +142,11 @@ def main(argv: list[str]) -> None:
         )
     page = report.write(FLAGS.workdir)
     for dataset in result.coords["dataset"]:
-        best = result.best("mmcs_true_to_dict", dataset=dataset)
+        try:
+            best = result.best("mmcs_true_to_dict", dataset=dataset)
+        except ValueError:
+            print(f"{dataset}: every cell was frozen as not finite")
+            continue
         print(
             f"{dataset}: best MMCS {best['mmcs_true_to_dict']:.3f} at l1 {best['l1']:.3g}, ratio "
             f"{best['ratio']:g}"

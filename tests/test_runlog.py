@@ -1,0 +1,275 @@
+"""What a run leaves in its workdir, how it is read back, and what an interruption leaves."""
+
+import csv
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saejax import Params, SAEConfig, Settings, Sweep, Synthetic, load, train
+from saejax.runlog import RunLog, cell_name
+from saejax.sweep import AXES
+
+COLUMNS = (
+    "dataset", "ratio", "l1", "seed", "d_sae", "mmcs_true_to_dict", "mmcs_dict_to_true", "mse",
+    "l1_loss", "l0", "fvu", "dead_latents", "mmcs_to_next_larger", "learned", "unlearned",
+)  # fmt: skip
+SPEC = Synthetic("uncorrelated", d_in=6, n_features=8, avg_active=2.0)
+SWEEP = Sweep(l1=(0.01, 0.1), ratio=(0.5, 1), seeds=(0, 4))
+SETTINGS = Settings(
+    steps=9,
+    batch_size=8,
+    eval_every=3,
+    eval_batches=1,
+    track_threshold=0.6,
+    sae=SAEConfig(use_b_dec=True),
+)
+N_CELLS, N_EVAL = 8, 3
+FLAGS = "--workdir=x\n--steps=9\n"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("finished")
+    return path, train(SWEEP, SPEC, SETTINGS, workdir=path, progress=False, flags=FLAGS)
+
+
+@pytest.fixture(scope="module")
+def interrupted(tmp_path_factory):
+    """The same run, ended by Ctrl-C once its second evaluation is written."""
+    path = tmp_path_factory.mktemp("interrupted")
+    write, calls = RunLog.evaluation, []
+
+    def evaluation(self, *args):
+        write(self, *args)
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLog, "evaluation", evaluation)
+        with pytest.raises(KeyboardInterrupt):
+            train(SWEEP, SPEC, SETTINGS, workdir=path, progress=False, flags=FLAGS)
+    return path
+
+
+def lines_of(path):
+    def refuse(text):
+        raise ValueError(f"{text} is not JSON")
+
+    return [
+        json.loads(line, parse_constant=refuse)
+        for line in (path / "metrics.jsonl").read_text().splitlines()
+    ]
+
+
+def copy_run(source, target, metrics):
+    """A workdir with the same run and other metrics."""
+    target.mkdir()
+    (target / "run.json").write_bytes((source / "run.json").read_bytes())
+    (target / "metrics.jsonl").write_text(metrics)
+    return target
+
+
+# ---------------------------------------------------------------------------------------- contents
+
+
+def test_a_finished_run_leaves_these_files(finished):
+    path, _ = finished
+    files = {str(p.relative_to(path)) for p in path.rglob("*") if p.is_file()}
+    cells = {
+        f"dictionaries/uncorrelated_seed-{s}_ratio-{r}_l1-{k}.npz"
+        for s in (0, 4)
+        for r in ("0.5", "1")
+        for k in ("0.01", "0.1")
+    }
+    top = {"run.json", "config.flags", "metrics.jsonl", "results.csv", "results.npz"}
+    assert files == top | cells
+    assert (path / "config.flags").read_text() == FLAGS
+
+
+def test_run_json_describes_the_run(finished):
+    path, result = finished
+    run = json.loads((path / "run.json").read_text())
+    assert run["finished"] is True
+    assert {k: run[k] for k in result.run} == json.loads(json.dumps(result.run))
+    assert run["coords"]["l1"] == [0.01, 0.1]
+    assert (run["d_sae"], run["d_in"], run["n_features"]) == ([4, 8], 6, 8)
+    assert run["settings"]["sae"] == {"l1_reduction": "mean", "use_b_dec": True, "unit_norm": True}
+    assert run["data"]["uncorrelated"]["avg_active"] == 2.0
+    assert run["flops_per_step"] == 10 * 8 * 6 * (4 + 8) * 2 * 2
+    assert run["compile_seconds"] > 0
+    assert {"saejax", "jax", "numpy"} <= set(run["versions"])
+
+
+def test_results_csv_has_these_columns_first_and_a_row_a_cell(finished):
+    path, result = finished
+    with (path / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert tuple(rows[0])[: len(COLUMNS)] == COLUMNS
+    assert len(rows) == N_CELLS
+    order = [(r["seed"], r["ratio"], r["l1"]) for r in rows]
+    assert order == [(s, r, k) for s in "04" for r in ("0.5", "1") for k in ("0.01", "0.1")]
+    for row, index in zip(rows, np.ndindex(1, 2, 2, 2, 1, 1), strict=True):
+        assert row["d_sae"] == str(result.d_sae[index[2]])
+        for name in COLUMNS[5:]:
+            value = result.final[name][index]
+            assert (
+                row[name] == "" if np.isnan(value) else float(row[name]) == pytest.approx(value, 1e-6)
+            )
+    assert [r["mmcs_to_next_larger"] == "" for r in rows] == [r["ratio"] == "1" for r in rows]
+
+
+def test_metrics_jsonl_has_a_line_an_evaluation_and_cell(finished):
+    path, result = finished
+    rows = lines_of(path)
+    assert len(rows) == N_EVAL * N_CELLS
+    cells = list(np.ndindex(1, 2, 2, 2, 1, 1))
+    for i, row in enumerate(rows):
+        t, index = i // N_CELLS, cells[i % N_CELLS]
+        assert row["step"] == 3 * (t + 1)
+        assert [row[axis] for axis in AXES] == [
+            result.coords[axis][k] for axis, k in zip(AXES, index, strict=True)
+        ]
+        assert row["d_sae"] == result.d_sae[index[2]]
+        for name, values in result.history.items():
+            value = values[t][index]
+            assert row[name] is None if np.isnan(value) else row[name] == pytest.approx(value, 1e-6)
+    assert any(row["learned_change"] is None for row in rows)
+
+
+# ---------------------------------------------------------------------------------------- load
+
+
+def test_load_gives_the_result_back(finished):
+    path, result = finished
+    again = load(path)
+    assert (again.coords, again.d_sae) == (result.coords, result.d_sae)
+    assert {k: v for k, v in again.run.items() if k in result.run} == json.loads(json.dumps(result.run))
+    np.testing.assert_array_equal(again.steps, result.steps)
+    for mine, theirs in ((again.history, result.history), (again.final, result.final)):
+        assert mine.keys() == theirs.keys()
+        for name, values in theirs.items():
+            np.testing.assert_array_equal(mine[name], values, err_msg=name)
+    for name in ("best_index", "best_cosine", "features"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(result, name))
+    for seed in (0, 4):
+        for ratio in (0.5, 1):
+            for l1 in (0.01, 0.1):
+                pair = (r.dictionary(seed=seed, ratio=ratio, l1=l1) for r in (again, result))
+                for mine, theirs in zip(*pair, strict=True):
+                    assert mine.dtype == np.float32
+                    np.testing.assert_array_equal(mine, theirs)
+    assert again.table().to_csv() == result.table().to_csv()
+
+
+def test_load_of_no_run_is_an_error(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"workdir: got .*no run"):
+        load(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------- refusal
+
+
+def contents(path):
+    return {p.name: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def test_a_used_workdir_is_refused_and_left_alone(finished, tmp_path):
+    path, _ = finished
+    before = contents(path)
+    with pytest.raises(FileExistsError, match=r"workdir: got .*holds a run already.*new or empty"):
+        RunLog(path, {"new": True}, "--new")
+    assert contents(path) == before
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds other files already"):
+        RunLog(tmp_path, {}, None)
+    assert contents(tmp_path) == {"thesis.txt": b"mine"}
+
+
+def test_a_file_as_workdir_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "thesis.txt"
+    path.write_text("mine")
+    with pytest.raises(FileExistsError, match=r"workdir: got .* a file"):
+        RunLog(path, {}, None)
+    assert contents(tmp_path) == {"thesis.txt": b"mine"}
+
+
+def test_an_empty_folder_and_a_deep_new_one_are_taken(tmp_path):
+    RunLog(tmp_path, {}, None)
+    deep = RunLog(tmp_path / "a" / "b", {"x": 1}, None).path
+    assert {p.name for p in deep.iterdir()} == {"run.json", "metrics.jsonl"}
+    assert json.loads((deep / "run.json").read_text()) == {"finished": False, "x": 1}
+
+
+# ---------------------------------------------------------------------------------------- interrupted
+
+
+def test_an_interrupted_run_keeps_the_evaluations_so_far(finished, interrupted):
+    whole = lines_of(finished[0])
+    assert lines_of(interrupted) == whole[: 2 * N_CELLS]
+    assert json.loads((interrupted / "run.json").read_text())["finished"] is False
+    assert {p.name for p in interrupted.iterdir()} == {"run.json", "config.flags", "metrics.jsonl"}
+
+
+def test_an_interrupted_run_can_be_loaded(finished, interrupted):
+    _, whole = finished
+    part = load(interrupted)
+    np.testing.assert_array_equal(part.steps, [3, 6])
+    assert not part.run["finished"]
+    for name, values in part.history.items():
+        np.testing.assert_allclose(values, whole.history[name][:2], rtol=1e-6, err_msg=name)
+    for name in ("learned", "unlearned"):
+        np.testing.assert_array_equal(part.final[name], whole.history[name][:2].sum(0))
+    np.testing.assert_allclose(part.final["mse"], whole.history["mse"][1], rtol=1e-6)
+    assert "mmcs_to_next_larger" not in part.final
+    assert (part.best_index, part.features) == (None, None)
+    assert len(part.table()) == N_CELLS
+    assert part.best("mse", seed=0)["mse"] == np.nanmin(part.final["mse"][:, 0])
+    with pytest.raises(FileNotFoundError, match="dictionaries are written when a run ends"):
+        part.dictionary(seed=0, ratio=1, l1=0.1)
+
+
+@pytest.mark.parametrize("cut", [1, 30, 5000])
+def test_a_cut_last_line_costs_its_evaluation_only(interrupted, tmp_path, cut):
+    text = (interrupted / "metrics.jsonl").read_text()
+    second = len("".join(text.splitlines(keepends=True)[:N_CELLS]))
+    run = copy_run(interrupted, tmp_path / "run", text[: max(len(text) - 1 - cut, second)])
+    part = load(run)
+    np.testing.assert_array_equal(part.steps, [3])
+    np.testing.assert_array_equal(part.history["mse"], load(interrupted).history["mse"][:1])
+
+
+@pytest.mark.parametrize("kept", [0, 40, 1000])
+def test_a_run_that_ended_before_its_first_evaluation_is_a_clear_error(interrupted, tmp_path, kept):
+    text = (interrupted / "metrics.jsonl").read_text()[:kept]
+    run = copy_run(interrupted, tmp_path / "run", text)
+    with pytest.raises(ValueError, match="ended before its first evaluation"):
+        load(run)
+
+
+# ---------------------------------------------------------------------------------------- names
+
+
+def test_names_of_dictionaries_leave_out_rates_that_are_not_swept():
+    coords = {
+        "dataset": ("a b",), "seed": (7,), "ratio": (0.25,), "l1": (0.1778279,), "lr": (1e-3, 0.1),
+        "resample": (True, False),
+    }  # fmt: skip
+    name = "a b_seed-7_ratio-0.25_l1-0.177828"
+    assert cell_name(coords, (0, 0, 0, 0, 1, 0)) == f"{name}_lr-0.1_resample-True"
+    assert cell_name(coords | {"lr": (0.1,)}, (0, 0, 0, 0, 0, 1)) == f"{name}_resample-False"
+    assert cell_name(coords | {"lr": (0.1,), "resample": (True,)}, (0,) * 6) == name
+
+
+def test_weights_without_b_dec_come_back_without(finished, tmp_path):
+    _, result = finished
+    rng = np.random.default_rng(0)
+    bare = Params(*(rng.normal(size=s).astype(np.float32) for s in ((6, 4), (4,), (4, 6))))
+    log = RunLog(tmp_path, result.run, None)
+    log.finish(replace(result, load_params=lambda index: bare))
+    got = load(tmp_path).dictionary(seed=4, ratio=0.5, l1=0.1)
+    assert got.b_dec is None
+    np.testing.assert_array_equal(got.W_dec, bare.W_dec)
+    assert not (tmp_path / "config.flags").exists()
