@@ -67,7 +67,8 @@ def reconstruction(
     mse      mean over samples and d_in of (x_hat - x)^2
     l1_loss  l1 * sparsity, so that mse + l1_loss is the training objective
     l0       mean number of active latents (h > 0) of a sample
-    fvu      sum (x_hat - x)^2 / sum (x - mean x)^2, fraction of variance unexplained
+    fvu      sum (x_hat - x)^2 / sum (x - mean x)^2, fraction of variance unexplained; not finite
+             for data that are constant
     dead_latents  number of latents whose activation never exceeds `dead_threshold`
 
     Args:

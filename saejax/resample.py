@@ -97,7 +97,8 @@ def revive(
         params: one SAE.
         opt_state: its Adam moments, shaped like `params`.
         dead: which latents to revive.
-        x: the batch to draw from. Samples equal to b_dec have no direction and are never drawn.
+        x: the batch to draw from. Samples equal to b_dec have no direction and are never drawn; in a
+            batch of such samples alone nothing is revived.
         l1: the cell's coefficient.
         config: of the SAE.
         rule: where the new bias stands.
@@ -110,6 +111,7 @@ def revive(
     # A batch explained perfectly leaves no weight anywhere: then all directions are equally good.
     weights = jnp.where(weights.sum() > 0, weights, has_direction.astype(weights.dtype))
     drawn = jax.random.choice(key, x.shape[0], dead.shape, p=weights / weights.sum())
+    dead = dead & has_direction.any()
     directions = unit_rows(centred[drawn])
     new = params._replace(
         W_enc=jnp.where(dead, directions.T, params.W_enc),

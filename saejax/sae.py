@@ -89,9 +89,13 @@ def init(key: PRNGKeyArray, d_in: int, d_sae: int, config: SAEConfig) -> Params:
 
 
 def unit_rows(rows: Float[Array, "*batch n d"]) -> Float[Array, "*batch n d"]:
-    """Rows divided by their Euclidean norm; a zero row stays zero instead of becoming NaN."""
-    norm = jnp.linalg.norm(rows, axis=-1, keepdims=True)
-    return rows / jnp.maximum(norm, jnp.finfo(rows.dtype).tiny)
+    """Rows divided by their Euclidean norm.
+
+    A zero row stays zero instead of becoming NaN, and one below 1e-19, whose square float32 cannot
+    hold, stays shorter than 1.
+    """
+    squares = jnp.sum(rows**2, axis=-1, keepdims=True)
+    return rows / jnp.sqrt(jnp.maximum(squares, jnp.finfo(rows.dtype).tiny))
 
 
 def project(params: Params, config: SAEConfig) -> Params:

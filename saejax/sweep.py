@@ -91,10 +91,9 @@ class Sweep:
         resample: Sequence[bool] | bool = (False,),
     ) -> None:
         whole = "a whole number from 0 to 2**32 - 1"
+        penalty = "a number, 0 or more, up to 1e18"
         axes = {
-            "l1": _axis(
-                "l1", l1, Real, float, "a number, 0 or more, up to 1e18", lambda v: 0 <= v <= 1e18
-            ),
+            "l1": _axis("l1", l1, Real, float, penalty, lambda v: 0 <= v <= 1e18),
             "ratio": _axis("ratio", ratio, Real, float, "a number above 0", lambda v: v > 0),
             "seeds": _axis("seeds", seeds, Integral, int, whole, lambda v: 0 <= v < 2**32),
             "lr": _axis("lr", lr, Real, float, "a number above 0, up to 1e38", lambda v: 0 < v <= 1e38),

@@ -248,3 +248,10 @@ def test_project_gives_unit_rows_and_touches_nothing_else():
 def test_project_is_off_without_unit_norm():
     params, _ = make(CONFIGS[1])
     jax.tree.map(np.testing.assert_array_equal, project(params, SAEConfig(unit_norm=False)), params)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-20, 1e-10, 1e10])
+def test_unit_rows_are_never_longer_than_one(size):
+    norm = np.linalg.norm(np.asarray(unit_rows(jnp.full((1, 4), size))))
+    assert norm <= 1 + 1e-6
+    assert size < 1e-15 or norm > 1 - 1e-6

@@ -200,12 +200,23 @@ def test_data_sets_of_unequal_sizes(other, attribute, ours, theirs):
         as_sources({"one": SPEC, "two": other}, 8)
 
 
-@pytest.mark.parametrize("name", ["a/b", "", "two words", "<b>", 1])
+@pytest.mark.parametrize("name", ["a/b", "", "two words", "<b>", "..", 1])
 def test_names_that_cannot_name_a_file(name):
     with pytest.raises(ValueError, match=r"got the name .* allowed: letters"):
         as_sources({name: SPEC}, 8)
 
 
 def test_function_with_two_results():
-    with pytest.raises(ValueError, match="returns a tuple, allowed: "):
+    with pytest.raises(ValueError, match="returns tuple, allowed: one array"):
         as_source(lambda key: (squares(key), 1.0), 8, "pair")
+
+
+def test_bfloat16_rows_are_numbers():
+    source = as_source(jnp.ones((3, 2), jnp.bfloat16), 4)
+    assert source.d_in == 2
+
+
+@pytest.mark.parametrize("bad", [np.full((3, 2), 1e300), np.ones((3, 2)) * 1j, np.ones((3, 2), bool)])
+def test_numbers_that_float32_cannot_hold(bad):
+    with pytest.raises(ValueError, match="finite numbers only"):
+        as_source(bad, 4)

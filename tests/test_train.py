@@ -343,7 +343,7 @@ def test_without_true_features_their_recovery_is_not_measured(mixed):
         (Sweep(ratio=1), {"a": SPEC, "b": replace(SPEC, d_in=5)}, PLAIN, ValueError, "d_in must be"),
         (
             Sweep(ratio=1), batch_of, replace(PLAIN, batch_size=5), ValueError,
-            r"returns shape \(16, 6\), allowed: \[batch_size=5",
+            r"returns an array of shape \(16, 6\), allowed: one array of shape \[batch_size=5",
         ),
         (Sweep(ratio=1), "uncorrelated", PLAIN, TypeError, "got str, allowed: a Synthetic"),
     ],

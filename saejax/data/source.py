@@ -160,17 +160,24 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
             raise ValueError(
                 f"data {name!r}: got an array of shape {data.shape}, allowed: [rows, d_in], not empty"
             )
-        if not (np.issubdtype(data.dtype, np.number) and bool(np.isfinite(data).all())):
-            raise ValueError(f"data {name!r}: the array must hold finite numbers only")
-        return ArraySource(jnp.asarray(data, jnp.float32))
+        real = jnp.issubdtype(data.dtype, jnp.floating) or jnp.issubdtype(data.dtype, jnp.integer)
+        if not real:
+            raise ValueError(
+                f"data {name!r}: the array must hold finite numbers only, got {data.dtype}"
+            )
+        rows = jnp.asarray(data, jnp.float32)
+        if not bool(jnp.isfinite(rows).all()):
+            raise ValueError(f"data {name!r}: the array must hold finite numbers only, in float32")
+        return ArraySource(rows)
     if callable(data):
         function: Callable[..., Any] = data
         out = jax.eval_shape(function, jax.random.key(0))
         shape = getattr(out, "shape", None)
-        if shape is None or len(shape) != 2 or shape[0] != batch_size:
-            what = f"a {type(out).__name__}" if shape is None else f"shape {shape}"
+        if shape is None or len(shape) != 2 or shape[0] != batch_size or not shape[1]:
+            what = type(out).__name__ if shape is None else f"an array of shape {shape}"
             raise ValueError(
-                f"data {name!r}: the function returns {what}, allowed: [batch_size={batch_size}, d_in]"
+                f"data {name!r}: the function returns {what}, allowed: one array of shape "
+                f"[batch_size={batch_size}, d_in]"
             )
         return FunctionSource(function, d_in=shape[1])
     raise TypeError(
@@ -190,9 +197,9 @@ def as_sources(data: Any, batch_size: int) -> dict[str, Source]:
         if not data:
             raise ValueError("data: got an empty dict, allowed: at least one data set")
         for name in data:
-            if not (isinstance(name, str) and re.fullmatch(r"[\w.+-]+", name)):
+            if not (isinstance(name, str) and re.fullmatch(r"\w[\w.+-]*", name)):
                 raise ValueError(
-                    f"data: got the name {name!r}, allowed: letters, digits and any of . _ + - "
+                    f"data: got the name {name!r}, allowed: letters, digits, _ and, inside, . + - "
                     "(file names are made from it)"
                 )
         sources = {name: as_source(d, batch_size, name) for name, d in data.items()}
