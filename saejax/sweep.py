@@ -368,4 +368,6 @@ def step_group(
             cell_batch,
         )
 
-    return jax.lax.cond(settings.resample.is_due(step + 1), revive, lambda c: c, cells)
+    # Never after the last step: the final dictionaries would hold latents that were not trained.
+    due = settings.resample.is_due(step + 1) & (step + 1 < settings.steps)
+    return jax.lax.cond(due, revive, lambda c: c, cells)

@@ -117,7 +117,7 @@ def start(plan: Plan) -> State:
     match = None
     if plan.source.n_features:
         at = (plan.n_source, plan.n_hyper, plan.source.n_features)
-        match = jnp.full(at, -1, jnp.int32), jnp.zeros(at)
+        match = jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)
     return State(
         groups=groups,
         spare=jax.tree.map(jnp.zeros_like, groups),

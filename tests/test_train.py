@@ -213,9 +213,18 @@ def test_even_chunks_equal_a_loop_of_single_steps(even, states_of_a_loop):
     assert_is_state(even, states_of_a_loop[8])
 
 
-def test_odd_chunks_equal_a_loop_of_single_steps(states_of_a_loop):
-    odd = quiet(SMALL, SPEC, replace(REVIVING, steps=6, eval_every=3))
-    assert_is_state(odd, states_of_a_loop[6])
+@pytest.mark.parametrize(("steps", "eval_every"), [(5, 5), (7, 1)])
+def test_odd_chunks_equal_a_loop_of_single_steps(states_of_a_loop, steps, eval_every):
+    odd = quiet(SMALL, SPEC, replace(REVIVING, steps=steps, eval_every=eval_every))
+    assert_is_state(odd, states_of_a_loop[steps])
+
+
+def test_nothing_is_revived_after_the_last_step(states_of_a_loop):
+    bias = REVIVING.resample.bias
+    assert (states_of_a_loop[6].params.b_enc == bias).any()
+    last = quiet(SMALL, SPEC, replace(REVIVING, steps=6, eval_every=6))
+    for index, _ in cells_of(last):
+        assert not (last.load_params(index).b_enc == bias).any()
 
 
 def everything(result):
