@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from saejax.precision import matmul
-from saejax.sae import Params, SAEConfig, decode, encode, unit_rows
+from saejax.sae import Params, SAEConfig, decode, encode, sparsity_scale, unit_rows
 
 # Every scalar that an evaluation reports, and whether a larger value is better.
 LARGER_IS_BETTER: dict[str, bool] = {
@@ -93,7 +93,7 @@ def reconstruction(
     total = (zero, zero, zero, jnp.zeros(d_sae))
     (squared_error, h_sum, active, highest), _ = jax.lax.scan(add, total, batches)
     variance = jnp.sum((batches - batches.mean((0, 1))) ** 2)
-    sparsity = h_sum / n_samples / (d_sae if config.l1_reduction == "mean" else 1)
+    sparsity = h_sum / n_samples * sparsity_scale(config, d_sae)
     return {
         "mse": squared_error / (n_samples * d_in),
         "l1_loss": l1 * sparsity,

@@ -27,6 +27,12 @@ def coordinates(coords: Mapping[str, tuple], index: tuple[int, ...]) -> dict[str
     return {name: values[i] for (name, values), i in zip(coords.items(), index, strict=True)}
 
 
+def final_values(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Each measurement's last value; of learned and unlearned the sum over all evaluations."""
+    summed = ("learned", "unlearned")
+    return {name: a.sum(0) if name in summed else a[-1] for name, a in history.items()}
+
+
 @dataclass(frozen=True)
 class Result:
     """Measurements and dictionaries of a sweep.

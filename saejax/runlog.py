@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from saejax.result import Result, coordinates
+from saejax.result import Result, coordinates, final_values
 from saejax.sae import Params
 from saejax.sweep import AXES
 
@@ -168,9 +168,7 @@ def load(workdir: str | Path) -> Result:
         history, final = parts["history"], parts["final"]
     else:
         steps, history = _read_metrics(path / "metrics.jsonl", coords)
-        final = {name: a[-1] for name, a in history.items()}
-        for name in {"learned", "unlearned"} & set(history):
-            final[name] = history[name].sum(0)
+        final = final_values(history)
     return Result(
         coords=coords,
         d_sae=tuple(run["d_sae"]),

@@ -147,10 +147,11 @@ def sample_objective(
     """Every sample's share of the objective: its mean over the batch is `objective`."""
     h = encode(params, x, precision)
     error = decode(params, h, precision) - x
-    return jnp.mean(error**2, axis=-1) + l1 * _sparsity_scale(config, h.shape[-1]) * h.sum(-1)
+    return jnp.mean(error**2, axis=-1) + l1 * sparsity_scale(config, h.shape[-1]) * h.sum(-1)
 
 
-def _sparsity_scale(config: SAEConfig, d_sae: int) -> float:
+def sparsity_scale(config: SAEConfig, d_sae: int) -> float:
+    """What the reduction multiplies a sample's sum of activations by: 1 / d_sae or 1."""
     return 1.0 / d_sae if config.l1_reduction == "mean" else 1.0
 
 
@@ -159,7 +160,7 @@ def _forward(
 ) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], tuple]:
     h = encode(params, x, precision)
     error = decode(params, h, precision) - x
-    sparsity = h.sum() * (_sparsity_scale(config, h.shape[-1]) / x.shape[0])
+    sparsity = h.sum() * (sparsity_scale(config, h.shape[-1]) / x.shape[0])
     return (jnp.mean(error**2), sparsity), (params, x, h, error)
 
 
@@ -199,7 +200,7 @@ def _backward(
     batch, d_in = x.shape
     d_x_hat = error * (2.0 * d_mse / (batch * d_in))
     d_h = matmul(d_x_hat, params.W_dec.T, precision)
-    d_h = d_h + d_sparsity * (_sparsity_scale(config, h.shape[-1]) / batch)
+    d_h = d_h + d_sparsity * (sparsity_scale(config, h.shape[-1]) / batch)
     d_pre = jnp.where(h > 0, d_h, 0.0)
     d_W_enc = _gram(x, d_pre, precision)
     d_b_enc = d_pre.sum(0)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from saejax.chunk import Groups, chunk, features, to_next_larger
 from saejax.plan import Plan, make_plan
-from saejax.result import Result, coordinates
+from saejax.result import Result, coordinates, final_values
 from saejax.runlog import RunLog
 from saejax.sae import Params
 from saejax.settings import Settings
@@ -145,8 +145,7 @@ def _collect(
 ) -> Result:
     stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
     best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
-    final = {name: a[-1] for name, a in stacked.items()}
-    final |= {name: stacked[name].sum(0) for name in ("learned", "unlearned") if name in stacked}
+    final = final_values(stacked)
     order = sorted(range(len(plan.d_sae)), key=plan.d_sae.__getitem__)
     larger = jax.jit(partial(to_next_larger, order=order))(state.groups)
     final |= _by_axes(plan, {"mmcs_to_next_larger": larger})

@@ -4,6 +4,15 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from jaxtyping import install_import_hook
+import jaxtyping
+import pytest
 
-install_import_hook("saejax", "typechecker.check")
+jaxtyping.install_import_hook("saejax", "typechecker.check")
+
+
+@pytest.fixture
+def unchecked():
+    """Users have no beartype in the way: what it would refuse must reach the library's own checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

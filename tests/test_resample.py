@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -206,14 +205,6 @@ def test_observe_forgets_what_came_before_its_window():
 
 
 # --- arguments ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def unchecked():
-    """Values of a wrong type reach the checks of the library, as they do outside of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,11 @@
 
 from dataclasses import FrozenInstanceError
 
-import jaxtyping
 import pytest
 
 from saejax import Resample, SAEConfig, Settings
+
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 BAD = [
     ({"steps": 0}, "steps", "0", "1 or more"),
@@ -36,14 +37,6 @@ BAD_RESAMPLE = [
     ({"threshold": -1.0}, "threshold", "-1.0", "0 or more"),
     ({"threshold": float("nan")}, "threshold", "nan", "0 or more"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def unchecked_annotations():
-    """Users have no beartype in the way: what it would refuse must reach the library's own checks."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def check_message(message: str, name: str, value: str, allowed: str) -> None:

@@ -7,7 +7,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
@@ -76,14 +75,6 @@ def batch_probabilities(spec, t, keys):
 
 
 # --- description -------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def unchecked():
-    """Values of a wrong type reach the checks of the library, as they do outside of the tests."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(
