@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from saejax import metrics, tracking
 from saejax.data.source import Source
@@ -100,7 +100,7 @@ def chunk(
     groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"],
     hyper: Hyper, step: Int[Array, ""],
     *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
-) -> tuple[Groups, Groups, tuple, dict[str, Array]]:  # fmt: skip
+) -> tuple[Groups, Groups, tuple, dict[str, Array], Any]:  # fmt: skip
     """`eval_every` training steps and an evaluation: what one dispatch runs.
 
     Args:
@@ -116,14 +116,57 @@ def chunk(
         cell_batches: for each group.
 
     Returns:
-        The groups, the spare buffers, the best matches, and the measurements with leading axes
-        [source, ratio, hyper].
+        The groups, the spare buffers, the best matches, the measurements with leading axes
+        [source, ratio, hyper], and the snapshots of each group with a leading axis of their own
+        (None without `snapshot_every`).
     """
     fixed: Any = {"sources": sources, "settings": settings, "cell_batches": cell_batches}
-    n = settings.eval_every
-    groups, spare = train_steps(groups, spare, arrays, seeds, hyper, step, n=n, **fixed)
+    n, every = settings.eval_every, settings.snapshot_every
+
+    def to_snapshot(buffers: tuple[Groups, Groups], i: Int[Array, ""]) -> tuple[Any, Any]:
+        at = step + i * every
+        groups, spare = train_steps(*buffers, arrays, seeds, hyper, at, n=every, **fixed)
+        return (groups, spare), snapshot(groups, arrays, seeds, hyper, at + every, **fixed)
+
+    taken = None
+    if every:
+        (groups, spare), taken = jax.lax.scan(to_snapshot, (groups, spare), jnp.arange(n // every))
+    else:
+        groups, spare = train_steps(groups, spare, arrays, seeds, hyper, step, n=n, **fixed)
     matches, measured = evaluate(groups, before, arrays, seeds, hyper, step + n, **fixed)
-    return groups, spare, matches, measured
+    return groups, spare, matches, measured, taken
+
+
+class Snapshot(NamedTuple):
+    """Dictionaries at one step of training, or at several with a leading axis.
+
+    Attributes:
+        W_dec: decoder rows.
+        alive: which latents fire on the evaluation batches of that step.
+    """
+
+    W_dec: Float[Array, "*at d_sae d_in"]
+    alive: Bool[Array, "*at d_sae"]
+
+
+def snapshot(
+    groups: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper, step: Int[Array, ""],
+    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+) -> tuple[Snapshot, ...]:  # fmt: skip
+    """What every dictionary looks like now, [source, hyper, ...] for each group.
+
+    Arguments as in `chunk`.
+    """
+    x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
+
+    def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
+        params = public(cell.params)
+        alive = metrics.alive(params, x, settings.sae, settings.dead_threshold)
+        return Snapshot(params.W_dec, alive)
+
+    return tuple(
+        map_cells(look, cells, hyper, x, k) for cells, k in zip(groups, cell_batches, strict=True)
+    )
 
 
 def evaluate(
@@ -169,7 +212,8 @@ def to_next_larger(groups: Groups, order: list[int]) -> Float[Array, "source rat
 
     Args:
         groups: the width groups.
-        order: their indices from narrow to wide. The widest gets NaN.
+        order: their indices from narrow to wide. The widest gets NaN, and so does a cell whose next
+            larger one was frozen as not finite.
     """
 
     def mean_best(pair: tuple[Array, Array]) -> Float[Array, ""]:
@@ -181,5 +225,6 @@ def to_next_larger(groups: Groups, order: list[int]) -> Float[Array, "source rat
     for i, j in pairwise(order):
         pairs = [groups[k].params.W_dec for k in (i, j)]
         flat = tuple(a.reshape(-1, *a.shape[2:]) for a in pairs)
-        out[i] = jax.lax.map(mean_best, flat).reshape(shape)
+        scores = jax.lax.map(mean_best, flat).reshape(shape)
+        out[i] = jnp.where(groups[j].frozen_at < 0, scores, jnp.nan)
     return jnp.stack(out, axis=1)

@@ -3,9 +3,11 @@
 Products here are always float32, whatever the training used.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from saejax.precision import matmul
 from saejax.sae import Params, SAEConfig, decode, encode, sparsity_scale, unit_rows
@@ -83,7 +85,7 @@ def reconstruction(
 
     def add(total: tuple, x: Float[Array, "batch d_in"]) -> tuple[tuple, None]:
         squared_error, h_sum, active, highest = total
-        h = encode(params, x)
+        h = encode(params, x, config)
         squared_error += jnp.sum((decode(params, h) - x) ** 2)
         h_sum += h.sum()
         active += jnp.sum(h > 0, dtype=jnp.float32)
@@ -101,6 +103,24 @@ def reconstruction(
         "fvu": squared_error / variance,
         "dead_latents": jnp.sum(highest <= dead_threshold, dtype=jnp.float32),
     }
+
+
+def alive(
+    params: Params,
+    batches: Float[Array, "n_batches batch d_in"],
+    config: SAEConfig,
+    dead_threshold: float = 0.0,
+) -> Bool[Array, " d_sae"]:
+    """Which latents exceed `dead_threshold` on the evaluation batches: those that are not dead.
+
+    Arguments as in `reconstruction`, whose `dead_latents` counts the others.
+    """
+
+    def add(highest: Float[Array, " d_sae"], x: Float[Array, "batch d_in"]) -> tuple[Any, None]:
+        return jnp.maximum(highest, encode(params, x, config).max(0)), None
+
+    highest, _ = jax.lax.scan(add, jnp.zeros(params.b_enc.shape), batches)
+    return highest > dead_threshold
 
 
 def recovery(

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -63,7 +64,6 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """All of it, and the machine, in JSON types."""
-        device = jax.local_devices()[0]
         return {
             "coords": {name: list(values) for name, values in self.coords.items()},
             "d_sae": list(self.d_sae),
@@ -73,13 +73,20 @@ class Plan:
             "cell_batch": list(self.cell_batches),
             "data": {name: source.describe() for name, source in self.sources.items()},
             "flops_per_step": self.flops_per_step,
-            "device": f"{device.device_kind} ({platform.machine()}, {os.cpu_count()} cores)",
-            "versions": {
-                "saejax": __version__,
-                "jax": jax.__version__,
-                "numpy": np.__version__,
-            },
+            **machine(),
         }
+
+
+def machine(*packages: str) -> dict[str, Any]:
+    """What a run is made on: device and versions, those of further packages among them."""
+    device = jax.local_devices()[0]
+    return {
+        "device": f"{device.device_kind} ({platform.machine()}, {os.cpu_count()} cores)",
+        "versions": {
+            "saejax": __version__,
+            **{name: metadata.version(name) for name in ("jax", "numpy", *packages)},
+        },
+    }
 
 
 def make_plan(sweep: Sweep, data: Any, settings: Settings) -> Plan:

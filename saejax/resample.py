@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from saejax.checks import check_number, check_whole
 from saejax.precision import Precision
 from saejax.sae import Params, SAEConfig, encode, sample_objective, unit_rows
 
@@ -29,7 +30,8 @@ class Resample:
 
     Args:
         every: steps between two resamplings; 0 never resamples.
-        window: a latent must have been silent for this many training batches before.
+        window: a latent must have been silent for this many training batches before; None is 10, or
+            `every` where that is less.
         threshold: activation that counts as silence.
         bias: what b_enc of a revived latent is set to; slightly negative, so that it fires only on
             inputs close to the one it took over.
@@ -39,19 +41,32 @@ class Resample:
     """
 
     every: int = 0
-    window: int = 10
+    window: int | None = None
     threshold: float = 0.0
     bias: float = -0.01
 
     def __post_init__(self) -> None:
-        if self.every < 0:
-            raise ValueError(f"resample_every: got {self.every}, allowed: 0 (never) or more")
-        if self.every and not 1 <= self.window <= self.every:
-            raise ValueError(
-                f"resample window: got {self.window}, allowed: 1 to resample_every={self.every}"
+        often = "0 (never) or more (a whole number)"
+        every = check_whole("resample_every", self.every, often, lambda v: v >= 0)
+        window = self.window
+        if window is not None:
+            upto = f"to resample_every={every}" if every else "or more"
+            last = every or float("inf")
+            window = check_whole(
+                "resample window", window, f"1 {upto} (a whole number)", lambda v: 1 <= v <= last
             )
-        if not self.threshold >= 0:
-            raise ValueError(f"resample threshold: got {self.threshold}, allowed: 0 or more")
+        silence = "0 or more (a number)"
+        threshold = check_number("resample threshold", self.threshold, silence, lambda v: v >= 0)
+        bias = check_number("resample bias", self.bias, "a finite number")
+        for name, value in zip(
+            ("every", "window", "threshold", "bias"), (every, window, threshold, bias), strict=True
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def window_steps(self) -> int:
+        """Length of the window in steps, `min(10, every)` where none was asked for."""
+        return min(10, self.every) if self.window is None else self.window
 
     def is_due(self, steps_done: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether latents are revived once this many steps are done."""
@@ -63,6 +78,7 @@ def observe(
     params: Params,
     x: Float[Array, "batch d_in"],
     step: Int[Array, ""],
+    config: SAEConfig,
     rule: Resample,
     precision: Precision,
 ) -> Float[Array, " d_sae"]:
@@ -70,11 +86,11 @@ def observe(
 
     Outside the window the value is 0 and nothing is computed.
     """
-    into_window = step % rule.every - (rule.every - rule.window)
+    into_window = step % rule.every - (rule.every - rule.window_steps)
 
     def look() -> Float[Array, " d_sae"]:
         before = jnp.where(into_window == 0, 0.0, highest)
-        return jnp.maximum(before, encode(params, x, precision).max(0))
+        return jnp.maximum(before, encode(params, x, config, precision).max(0))
 
     return jax.lax.cond(into_window >= 0, look, lambda: jnp.zeros_like(highest))
 

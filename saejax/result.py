@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,20 @@ def final_values(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: a.sum(0) if name in summed else a[-1] for name, a in history.items()}
 
 
+class Snapshots(NamedTuple):
+    """One dictionary over its training.
+
+    Attributes:
+        steps: [n], steps done at each snapshot, from 0 on.
+        W_dec: [n, d_sae, d_in], decoder rows.
+        alive: [n, d_sae], which latents fired on the evaluation batches of that step.
+    """
+
+    steps: np.ndarray
+    W_dec: np.ndarray
+    alive: np.ndarray
+
+
 @dataclass(frozen=True)
 class Result:
     """Measurements and dictionaries of a sweep.
@@ -51,6 +65,7 @@ class Result:
         best_cosine: likewise its cosine, the feature's representedness.
         features: [dataset, seed, n_features, d_in], the true features, or None.
         load_params: position along the axes -> that cell's weights.
+        load_snapshots: position along the axes -> that cell's snapshots; None where none were taken.
     """
 
     coords: dict[str, tuple]
@@ -63,6 +78,7 @@ class Result:
     best_cosine: np.ndarray | None
     features: np.ndarray | None
     load_params: Callable[[tuple[int, ...]], Params]
+    load_snapshots: Callable[[tuple[int, ...]], Snapshots] | None = None
 
     def __repr__(self) -> str:
         axes = " x ".join(f"{len(v)} {k}" for k, v in self.coords.items() if len(v) > 1)
@@ -174,12 +190,29 @@ class Result:
         Raises:
             ValueError: when the coordinates do not name exactly one cell.
         """
+        return self.load_params(self._one(where))
+
+    def snapshots(self, **where: Any) -> Snapshots:
+        """One cell's dictionary over its training.
+
+        Args:
+            where: coordinates, as in `dictionary`.
+
+        Raises:
+            ValueError: when the run took no snapshots (`Settings.snapshot_every`), and when the
+                coordinates do not name exactly one cell.
+        """
+        if self.load_snapshots is None:
+            raise ValueError("snapshot_every: was 0 in this run, allowed for snapshots: above 0")
+        return self.load_snapshots(self._one(where))
+
+    def _one(self, where: dict[str, Any]) -> tuple[int, ...]:
         chosen = self.select(**where)
         for name, hits in zip(AXES, chosen, strict=True):
             if len(hits) > 1:
                 allowed = ", ".join(str(self.coords[name][i]) for i in hits)
                 raise ValueError(f"{name}: not given, and the sweep has several: {allowed}")
-        return self.load_params(tuple(hits[0] for hits in chosen))
+        return tuple(hits[0] for hits in chosen)
 
     def grid(self, metric: str, **where: Any) -> tuple[np.ndarray, np.ndarray]:
         """Mean and spread over seeds of a metric as [ratio, l1] arrays.

@@ -6,18 +6,20 @@ metrics.jsonl   a line per evaluation and cell, written as they come in
 results.csv     a row per cell at the end
 results.npz     learning curves, best matches, true features
 dictionaries/   final weights, one .npz a cell
+snapshots/      dictionaries over training, likewise, where they were asked for
 """
 
 import json
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from saejax.result import Result, coordinates, final_values
+from saejax.result import Result, Snapshots, coordinates, final_values
 from saejax.sae import Params
 from saejax.sweep import AXES
 
@@ -41,9 +43,9 @@ def write_bytes(path: Path, data: bytes) -> None:
     _atomic(path, lambda part: part.write_bytes(data))
 
 
-def _number(value: float) -> float | None:
-    """A JSON number of seven figures; NaN and infinities, which JSON lacks, become null."""
-    return float(f"{value:.7g}") if math.isfinite(value) else None
+def _plain(value: Any) -> Any:
+    """A JSON value: NaN and infinities, which JSON lacks, become null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def cell_name(coords: Coords, index: tuple[int, ...]) -> str:
@@ -60,6 +62,77 @@ def cell_name(coords: Coords, index: tuple[int, ...]) -> str:
     return "_".join(parts)
 
 
+def new_workdir(workdir: str | Path) -> Path:
+    """A folder for a run, made where it is absent.
+
+    Raises:
+        FileExistsError: when something is in the way; nothing is touched then.
+    """
+    path = Path(workdir)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        what = "holds a run" if (path / "run.json").exists() else "holds other files"
+        what = what if path.is_dir() else "is a file"
+        raise FileExistsError(
+            f"workdir: got {str(path)!r}, which {what} already; allowed: a folder that is new "
+            "or empty (nothing is ever overwritten)"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def write_run(path: Path, run: Mapping[str, Any], finished: bool) -> None:
+    """Writes what is known about a run, and whether it has come to its end."""
+    write_text(path / "run.json", json.dumps({"finished": finished, **run}, indent=1))
+
+
+def read_run(workdir: str | Path) -> dict[str, Any]:
+    """What `run.json` holds.
+
+    Raises:
+        FileNotFoundError: when the folder holds no run.
+    """
+    path = Path(workdir) / "run.json"
+    if not path.exists():
+        raise FileNotFoundError(f"workdir: got {str(workdir)!r}, which holds no run (no run.json)")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Appends a line of JSON for each row and hands them to the operating system at once."""
+    lines = [json.dumps({k: _plain(v) for k, v in row.items()}) + "\n" for row in rows]
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(lines)
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of `append_rows` in a file, up to one that was cut short."""
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed .npz file that is whole or absent."""
+    _atomic(path, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays))
+
+
+def discard(path: Path, rows: str) -> None:
+    """Removes what a run wrote before it measured anything, so that it can be started again.
+
+    Args:
+        path: its workdir.
+        rows: name of the file of its measurements.
+    """
+    for name in ("run.json", "config.flags", rows):
+        (path / name).unlink(missing_ok=True)
+    if not any(path.iterdir()):
+        path.rmdir()
+
+
 class RunLog:
     """Writer of one workdir.
 
@@ -73,39 +146,30 @@ class RunLog:
     """
 
     def __init__(self, workdir: str | Path, run: dict[str, Any], flags: str | None) -> None:
-        self.path = Path(workdir)
-        if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-            what = "holds a run" if (self.path / "run.json").exists() else "holds other files"
-            what = what if self.path.is_dir() else "is a file"
-            raise FileExistsError(
-                f"workdir: got {str(self.path)!r}, which {what} already; allowed: a folder that is new "
-                "or empty (nothing is ever overwritten)"
-            )
-        self.path.mkdir(parents=True, exist_ok=True)
+        self.path = new_workdir(workdir)
         self.run = run
-        self._write_run(finished=False)
+        write_run(self.path, run, finished=False)
         if flags is not None:
             write_text(self.path / "config.flags", flags)
         self.metrics = self.path / "metrics.jsonl"
         self.metrics.touch()
 
-    def _write_run(self, finished: bool) -> None:
-        text = json.dumps({"finished": finished, **self.run}, indent=1)
-        write_text(self.path / "run.json", text)
+    def discard(self) -> None:
+        """Takes a run back that ended before its first evaluation."""
+        discard(self.path, self.metrics.name)
 
     def evaluation(
         self, step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
     ) -> None:
         """Appends a line for each cell and hands it to the operating system at once."""
         scalars = {name: a for name, a in measured.items() if a.ndim == len(AXES)}
-        lines = []
+        rows = []
         for index in np.ndindex(*(len(v) for v in coords.values())):
             cell = coordinates(coords, index)
             row = {"step": step, **cell, "d_sae": d_sae[index[AXES.index("ratio")]]}
-            row |= {name: _number(float(a[index])) for name, a in scalars.items()}
-            lines.append(json.dumps(row) + "\n")
-        with self.metrics.open("a", encoding="utf-8") as file:
-            file.writelines(lines)
+            measured_here = {name: float(f"{a[index]:.7g}") for name, a in scalars.items()}
+            rows.append(row | measured_here)
+        append_rows(self.metrics, rows)
 
     def finish(self, result: Result) -> None:
         """Writes results and dictionaries, then marks the run as finished."""
@@ -117,20 +181,22 @@ class RunLog:
             value = getattr(result, name)
             if value is not None:
                 arrays[name] = value
-        _atomic(
-            self.path / "results.npz",
-            lambda part: np.savez_compressed(part, allow_pickle=False, **arrays),
-        )
-        folder = self.path / "dictionaries"
+        write_arrays(self.path / "results.npz", arrays)
+        self._cells("dictionaries", result, result.load_params)
+        if result.load_snapshots is not None:
+            self._cells("snapshots", result, result.load_snapshots)
+        write_run(self.path, self.run, finished=True)
+
+    def _cells(self, name: str, result: Result, of: Callable[[tuple[int, ...]], Any]) -> None:
+        """A folder with the arrays of a named tuple for each cell."""
+        folder = self.path / name
         folder.mkdir()
         for index in np.ndindex(*(len(v) for v in result.coords.values())):
-            params = result.load_params(index)
-            weights = {k: v for k, v in params._asdict().items() if v is not None}
+            arrays = {k: v for k, v in of(index)._asdict().items() if v is not None}
             _atomic(
                 folder / f"{cell_name(result.coords, index)}.npz",
-                lambda part, weights=weights: np.savez(part, allow_pickle=False, **weights),
+                lambda part, arrays=arrays: np.savez(part, allow_pickle=False, **arrays),
             )
-        self._write_run(finished=True)
 
 
 def load(workdir: str | Path) -> Result:
@@ -143,18 +209,15 @@ def load(workdir: str | Path) -> Result:
         FileNotFoundError: when the folder holds no run.
         ValueError: when the run ended before its first evaluation.
     """
-    path = Path(workdir)
-    if not (path / "run.json").exists():
-        raise FileNotFoundError(f"workdir: got {str(path)!r}, which holds no run (no run.json)")
-    run = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    path, run = Path(workdir), read_run(workdir)
     coords = {name: tuple(run["coords"][name]) for name in AXES}
 
-    def params(index: tuple[int, ...]) -> Params:
-        file = path / "dictionaries" / f"{cell_name(coords, index)}.npz"
+    def read(folder: str, kind: type, index: tuple[int, ...]) -> Any:
+        file = path / folder / f"{cell_name(coords, index)}.npz"
         if not file.exists():
-            raise FileNotFoundError(f"{file}: absent; dictionaries are written when a run ends")
+            raise FileNotFoundError(f"{file}: absent; {folder} are written when a run ends")
         with np.load(file, allow_pickle=False) as arrays:
-            return Params(**arrays)
+            return kind(**arrays)
 
     arrays: dict[str, Any] = {}
     if (path / "results.npz").exists():
@@ -179,7 +242,10 @@ def load(workdir: str | Path) -> Result:
         best_index=arrays.get("best_index"),
         best_cosine=arrays.get("best_cosine"),
         features=arrays.get("features"),
-        load_params=params,
+        load_params=partial(read, "dictionaries", Params),
+        load_snapshots=(
+            partial(read, "snapshots", Snapshots) if run["settings"].get("snapshot_every") else None
+        ),
     )
 
 
@@ -187,12 +253,7 @@ def _read_metrics(path: Path, coords: Coords) -> tuple[np.ndarray, dict[str, np.
     """Steps and histories in metrics.jsonl; an evaluation cut short at the end is left out."""
     shape = tuple(len(v) for v in coords.values())
     per_evaluation = math.prod(shape)
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
+    rows = read_rows(path)
     rows = rows[: len(rows) // per_evaluation * per_evaluation]
     if not rows:
         raise ValueError(f"{path}: the run ended before its first evaluation, there is nothing to show")

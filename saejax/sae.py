@@ -5,6 +5,8 @@ Everything here is written for a single SAE and a batch of inputs; callers map i
     h     = relu((x - b_dec) @ W_enc + b_enc)
     x_hat = h @ W_dec + b_dec
 
+(with `apply_b_dec_to_input` off, b_dec stays out of the first line)
+
     objective = mse + l1 * sparsity
     mse       = mean over batch and d_in of (x_hat - x)^2
     sparsity  = mean over batch of sum_j h_j           (l1_reduction "sum")
@@ -26,6 +28,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from saejax.precision import Precision, matmul
 
 L1Reduction = Literal["mean", "sum"]
+Init = Literal["orthogonal", "linear"]
 
 
 @dataclass(frozen=True)
@@ -37,20 +40,28 @@ class SAEConfig:
             (language-model recipes).
         use_b_dec: subtract a learned bias from the input and add it back to the output.
         unit_norm: project the rows of W_dec to norm 1 after every update.
+        init: recipe of the initial weights, see `init`.
+        apply_b_dec_to_input: whether the encoder sees `x - b_dec` or, as a plain stack of two linear
+            layers does, x itself. The two describe the same functions, but Adam finds different
+            ones. Without b_dec it says nothing.
 
     Raises:
-        ValueError: for an unknown `l1_reduction`.
+        ValueError: for an unknown `l1_reduction` or `init`.
     """
 
     l1_reduction: L1Reduction = "mean"
     use_b_dec: bool = False
     unit_norm: bool = True
+    init: Init = "orthogonal"
+    apply_b_dec_to_input: bool = True
 
     def __post_init__(self) -> None:
-        if self.l1_reduction not in get_args(L1Reduction):
-            raise ValueError(
-                f"l1_reduction: got {self.l1_reduction!r}, allowed: {', '.join(get_args(L1Reduction))}"
-            )
+        for name, allowed in (("l1_reduction", get_args(L1Reduction)), ("init", get_args(Init))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name}: got {getattr(self, name)!r}, allowed: {', '.join(allowed)}")
+
+
+STANDARD = SAEConfig()
 
 
 class Params(NamedTuple):
@@ -63,29 +74,42 @@ class Params(NamedTuple):
 
 
 def init(key: PRNGKeyArray, d_in: int, d_sae: int, config: SAEConfig) -> Params:
-    """Initial weights of the toy recipe.
+    """Initial weights.
 
-    W_enc and b_enc are uniform in +-1/sqrt(d_in) (the default of a torch Linear layer), W_dec is
-    (semi-)orthogonal with its rows then scaled to norm 1, b_dec is 0.
+    W_enc and b_enc are uniform in +-1/sqrt(d_in). The decoder depends on the recipe:
+
+    "orthogonal"  W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0
+    "linear"      W_dec and b_dec uniform in +-1/sqrt(d_sae), as torch.nn.Linear starts; with
+                  `unit_norm` rows then scaled to norm 1
 
     Args:
         key: randomness; the same key and sizes give the same weights.
         d_in: input width.
         d_sae: number of latents.
-        config: decides whether there is a b_dec.
+        config: chooses the recipe, and whether there is a b_dec.
 
-    Source: the replication code that part 1 and 2 of "Towards a Probabilistic Disentanglement of
-    Transformer Activations" build on (github.com/HoagyC/sparse_coding).
+    Source: of "orthogonal", the replication code that part 1 and 2 of "Towards a Probabilistic
+    Disentanglement of Transformer Activations" build on (github.com/HoagyC/sparse_coding).
     """
     k_enc, k_bias, k_dec = jax.random.split(key, 3)
-    bound = d_in**-0.5
-    W_dec = jax.nn.initializers.orthogonal()(k_dec, (d_sae, d_in), jnp.float32)
-    return Params(
-        W_enc=jax.random.uniform(k_enc, (d_in, d_sae), minval=-bound, maxval=bound),
-        b_enc=jax.random.uniform(k_bias, (d_sae,), minval=-bound, maxval=bound),
-        W_dec=unit_rows(W_dec),
-        b_dec=jnp.zeros(d_in) if config.use_b_dec else None,
+
+    def uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
+        return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)
+
+    if config.init == "orthogonal":
+        W_dec = unit_rows(jax.nn.initializers.orthogonal()(k_dec, (d_sae, d_in), jnp.float32))
+        b_dec = jnp.zeros(d_in)
+    else:
+        k_rows, k_shift = jax.random.split(k_dec)
+        W_dec = uniform(k_rows, (d_sae, d_in), d_sae)
+        b_dec = uniform(k_shift, (d_in,), d_sae)
+    params = Params(
+        W_enc=uniform(k_enc, (d_in, d_sae), d_in),
+        b_enc=uniform(k_bias, (d_sae,), d_in),
+        W_dec=W_dec,
+        b_dec=b_dec if config.use_b_dec else None,
     )
+    return project(params, config)
 
 
 def unit_rows(rows: Float[Array, "*batch n d"]) -> Float[Array, "*batch n d"]:
@@ -103,16 +127,37 @@ def project(params: Params, config: SAEConfig) -> Params:
     return params._replace(W_dec=unit_rows(params.W_dec)) if config.unit_norm else params
 
 
+def standard(params: Params, config: SAEConfig) -> Params:
+    """The same SAE written for an encoder that sees `x - b_dec`, whichever it was trained with.
+
+    With `apply_b_dec_to_input` off, `b_enc + b_dec @ W_enc` takes the place of b_enc.
+    """
+    if params.b_dec is None or config.apply_b_dec_to_input:
+        return params
+    shift = jnp.einsum("...i,...ij->...j", params.b_dec, params.W_enc, precision="highest")
+    return params._replace(b_enc=params.b_enc + shift)
+
+
 def encode(
-    params: Params, x: Float[Array, "batch d_in"], precision: Precision = "highest"
+    params: Params,
+    x: Float[Array, "batch d_in"],
+    config: SAEConfig = STANDARD,
+    precision: Precision = "highest",
 ) -> Float[Array, "batch d_sae"]:
     """Activations `h = relu((x - b_dec) @ W_enc + b_enc)`.
 
     b_dec is folded into the bias, `x @ W_enc + (b_enc - b_dec @ W_enc)`: cells that share a batch
     then share the left operand as well.
+
+    Args:
+        params: one SAE.
+        x: inputs.
+        config: says whether the encoder sees `x - b_dec`; the default is right for every dictionary
+            that a `Result` hands out.
+        precision: of the product.
     """
     bias = params.b_enc
-    if params.b_dec is not None:
+    if params.b_dec is not None and config.apply_b_dec_to_input:
         bias = bias - matmul(params.b_dec[None], params.W_enc, precision)[0]
     return jax.nn.relu(matmul(x, params.W_enc, precision) + bias)
 
@@ -145,7 +190,7 @@ def sample_objective(
     precision: Precision = "highest",
 ) -> Float[Array, " batch"]:
     """Every sample's share of the objective: its mean over the batch is `objective`."""
-    h = encode(params, x, precision)
+    h = encode(params, x, config, precision)
     error = decode(params, h, precision) - x
     return jnp.mean(error**2, axis=-1) + l1 * sparsity_scale(config, h.shape[-1]) * h.sum(-1)
 
@@ -158,7 +203,7 @@ def sparsity_scale(config: SAEConfig, d_sae: int) -> float:
 def _forward(
     config: SAEConfig, precision: Precision, params: Params, x: Float[Array, "batch d_in"]
 ) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], tuple]:
-    h = encode(params, x, precision)
+    h = encode(params, x, config, precision)
     error = decode(params, h, precision) - x
     sparsity = h.sum() * (sparsity_scale(config, h.shape[-1]) / x.shape[0])
     return (jnp.mean(error**2), sparsity), (params, x, h, error)
@@ -206,8 +251,10 @@ def _backward(
     d_b_enc = d_pre.sum(0)
     d_b_dec = None
     if params.b_dec is not None:
-        d_W_enc = d_W_enc - jnp.outer(params.b_dec, d_b_enc)
-        d_b_dec = d_x_hat.sum(0) - matmul(params.W_enc, d_b_enc[:, None], precision)[:, 0]
+        d_b_dec = d_x_hat.sum(0)
+        if config.apply_b_dec_to_input:
+            d_W_enc = d_W_enc - jnp.outer(params.b_dec, d_b_enc)
+            d_b_dec = d_b_dec - matmul(params.W_enc, d_b_enc[:, None], precision)[:, 0]
     d_W_dec = _gram(d_x_hat, h, precision).T
     grads = Params(d_W_enc, d_b_enc, d_W_dec, d_b_dec)
     # The cotangent of x is a sixth product; the compiler drops it where nobody asks for it.

@@ -1,8 +1,8 @@
 """How a sweep is trained and measured: everything that all of its cells share."""
 
 from dataclasses import dataclass, field
-from numbers import Integral
 
+from saejax.checks import check_number, check_whole
 from saejax.precision import PRECISIONS, Precision
 from saejax.resample import Resample
 from saejax.sae import SAEConfig
@@ -17,6 +17,8 @@ class Settings:
         batch_size: samples in a batch.
         eval_every: steps between evaluations, and the length of one compiled chunk.
         eval_batches: fresh batches that an evaluation measures on.
+        snapshot_every: steps between snapshots of every dictionary; 0 takes none. They stay in
+            memory until the run ends.
         sae: what is fixed about the SAEs.
         resample: when dead latents are revived; only in cells whose `resample` coordinate is on.
         dead_threshold: a latent that never exceeds it on the evaluation batches counts as dead.
@@ -33,6 +35,7 @@ class Settings:
     batch_size: int = 4096
     eval_every: int = 1000
     eval_batches: int = 10
+    snapshot_every: int = 0
     sae: SAEConfig = field(default_factory=SAEConfig)
     resample: Resample = field(default_factory=Resample)
     dead_threshold: float = 0.0
@@ -41,10 +44,17 @@ class Settings:
     cell_batch: int | None = None
 
     def __post_init__(self) -> None:
+        positive = "a whole number, 1 or more"
         for name in ("steps", "batch_size", "eval_every", "eval_batches"):
-            value = getattr(self, name)
-            if not isinstance(value, Integral) or value < 1:
-                raise ValueError(f"{name}: got {value}, allowed: a whole number, 1 or more")
+            value = check_whole(name, getattr(self, name), positive, lambda v: v >= 1)
+            object.__setattr__(self, name, value)
+        never = "0 (never) or more (a whole number)"
+        every = check_whole("snapshot_every", self.snapshot_every, never, lambda v: v >= 0)
+        object.__setattr__(self, "snapshot_every", every)
+        if every and self.eval_every % every:
+            raise ValueError(
+                f"snapshot_every: got {every}, allowed: 0, or a divisor of eval_every={self.eval_every}"
+            )
         if self.steps % self.eval_every:
             raise ValueError(
                 f"steps: got {self.steps}, allowed: a multiple of eval_every={self.eval_every}"
@@ -53,11 +63,15 @@ class Settings:
             raise ValueError(
                 f"matmul_precision: got {self.matmul_precision!r}, allowed: {', '.join(PRECISIONS)}"
             )
-        if self.cell_batch is not None and (
-            not isinstance(self.cell_batch, Integral) or self.cell_batch < 1
+        if self.cell_batch is not None:
+            cells = check_whole("cell_batch", self.cell_batch, positive, lambda v: v >= 1)
+            object.__setattr__(self, "cell_batch", cells)
+        for name, allowed, ok in (
+            ("dead_threshold", "0 or more (a number)", lambda v: v >= 0),
+            ("track_threshold", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
         ):
-            raise ValueError(f"cell_batch: got {self.cell_batch}, allowed: a whole number, 1 or more")
-        if not self.dead_threshold >= 0:
-            raise ValueError(f"dead_threshold: got {self.dead_threshold}, allowed: 0 or more")
-        if not 0 < self.track_threshold <= 1:
-            raise ValueError(f"track_threshold: got {self.track_threshold}, allowed: above 0, up to 1")
+            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        if not isinstance(self.sae, SAEConfig):
+            raise ValueError(f"sae: got {self.sae!r}, allowed: a SAEConfig")
+        if not isinstance(self.resample, Resample):
+            raise ValueError(f"resample: got {self.resample!r}, allowed: a Resample")

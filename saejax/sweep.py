@@ -12,8 +12,8 @@ read it in the order in which it lies (BUILD_NOTES.md, "Transposed operands"). `
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
-from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import jax
@@ -22,42 +22,49 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Integer, Key, PRNGKeyArray
 
 from saejax import resample, sae
+from saejax.checks import as_python, check_number, check_switch, check_whole
 from saejax.sae import Params
 from saejax.settings import Settings
 
 AXES = ("dataset", "seed", "ratio", "l1", "lr", "resample")
 PUBLISHED_L1 = tuple(float(f"{10 ** (k / 4):.7g}") for k in range(-8, -2))
 PUBLISHED_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+# Adam moves no weight by more than 7.3 lr: with m = (1 - b1) sum_k b1^k g_k and v = (1 - b2) sum_k b2^k
+# g_k^2, Cauchy and Schwarz give |m| / sqrt(v) <= (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)) = 7.27, and
+# the bias corrections only lower it. At this rate a moved row of W_dec has a squared norm of at most
+# d_in (1 + 7.3e15)^2, which float32 holds up to d_in = 6e6. Beyond, the projection would divide the row
+# by infinity and leave zeros.
+MAX_LR = 1e15
+# Adam squares every gradient: from 1.8e19 on float32 has no square, and v stays infinite for good.
+MAX_GRADIENT = 1e19
 # Relative difference up to which two coordinates are taken for the same number.
 SAME = 1e-3
 STREAMS = ("truth", "batches", "evaluation", "init", "resample")
 
 
-def _axis(
-    name: str, values: Any, kind: type, convert: type, allowed: str, ok: Callable[[Any], bool]
-) -> tuple:
-    values = (values,) if isinstance(values, Real | str) else tuple(values)
+def _axis(name: str, values: Any, allowed: str, check: Callable[[str, Any, str], Any]) -> tuple:
+    values = as_python(values)
+    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
+        return (check(name, values, f"{allowed}, or a sequence of such"),)
     if not values:
         raise ValueError(f"{name}: got no value, allowed: at least one, each {allowed}")
-    for value in values:
-        if not (isinstance(value, kind) and math.isfinite(value) and ok(value)):  # pyright: ignore
-            raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
+    values = tuple(check(name, value, allowed) for value in values)
     if len(set(values)) < len(values):
         raise ValueError(f"{name}: got {values}, allowed: each value once")
-    values = tuple(convert(value) for value in values)
-    if convert is float:
-        for low, high in pairwise(sorted(values)):
-            if math.isclose(low, high, rel_tol=SAME):
-                raise ValueError(
-                    f"{name}: got {low!r} and {high!r}, allowed: values that differ by more than a "
-                    f"share of {SAME:g}"
-                )
+    for low, high in pairwise(sorted(values)):
+        if isinstance(low, float) and math.isclose(low, high, rel_tol=SAME):
+            raise ValueError(
+                f"{name}: got {low!r} and {high!r}, allowed: values that differ by more than a "
+                f"share of {SAME:g}"
+            )
     return values
 
 
 @dataclass(frozen=True, init=False)
 class Sweep:
-    """The axes of a sweep besides its data sets; one number stands for an axis of one value.
+    """The axes of a sweep besides its data sets.
+
+    An axis is a sequence or one-dimensional array of numbers; one number is an axis of one value.
 
     Args:
         l1: coefficients of the sparsity term, at most 1e18 so that squared gradients stay finite in
@@ -65,7 +72,7 @@ class Sweep:
         ratio: d_sae over the number of true features, or over d_in where these are unknown.
             Default: the published eight, 0.25 ... 32.
         seeds: each seed draws its own ground truth, batches and initial weights.
-        lr: Adam's learning rates.
+        lr: Adam's learning rates, at most 1e15 so that no moved row of W_dec overflows.
         resample: whether dead latents are revived (see `saejax.resample`).
 
     Cells that differ in data set, l1, lr or resample alone start from the same weights, and cells of
@@ -90,17 +97,18 @@ class Sweep:
         lr: Sequence[float] | float = (1e-3,),
         resample: Sequence[bool] | bool = (False,),
     ) -> None:
-        whole = "a whole number from 0 to 2**32 - 1"
-        penalty = "a number, 0 or more, up to 1e18"
-        axes = {
-            "l1": _axis("l1", l1, Real, float, penalty, lambda v: 0 <= v <= 1e18),
-            "ratio": _axis("ratio", ratio, Real, float, "a number above 0", lambda v: v > 0),
-            "seeds": _axis("seeds", seeds, Integral, int, whole, lambda v: 0 <= v < 2**32),
-            "lr": _axis("lr", lr, Real, float, "a number above 0, up to 1e38", lambda v: 0 < v <= 1e38),
-            "resample": _axis("resample", resample, bool, bool, "True or False", lambda v: True),
-        }
-        for name, values in axes.items():
-            object.__setattr__(self, name, values)
+        penalty = partial(check_number, ok=lambda v: 0 <= v <= 1e18)
+        above_zero = partial(check_number, ok=lambda v: v > 0)
+        seed = partial(check_whole, ok=lambda v: 0 <= v < 2**32)
+        rate = partial(check_number, ok=lambda v: 0 < v <= MAX_LR)
+        for name, values, allowed, check in (
+            ("l1", l1, "a number, 0 or more, up to 1e18", penalty),
+            ("ratio", ratio, "a number above 0", above_zero),
+            ("seeds", seeds, "a whole number from 0 to 2**32 - 1", seed),
+            ("lr", lr, "a number above 0, up to 1e15", rate),
+            ("resample", resample, "True or False", check_switch),
+        ):
+            object.__setattr__(self, name, _axis(name, values, allowed, check))
 
     def coords(self, datasets: Sequence[str]) -> dict[str, tuple]:
         """Values along every axis, in the order of `AXES`."""
@@ -277,8 +285,9 @@ def step_cell(
 ) -> Cells:
     """One training step of one cell: gradient, Adam, projection; refused where not finite.
 
-    An update counts as not finite when mse or the gradient of b_enc is: everything else in the
-    gradient is finite where these are. A refused update leaves the cell as it was, for good.
+    An update counts as not finite when mse is, or the square of any gradient: where these are finite,
+    so are Adam's moments and, with lr up to `MAX_LR`, the moved weights. A refused update leaves the
+    cell as it was, for good.
     """
     precision = settings.matmul_precision
 
@@ -292,7 +301,9 @@ def step_cell(
     moved = jax.tree.map(lambda p, u: p - hyper.lr * u, cell.params, updates)
     moved = public(sae.project(public(moved), settings.sae))
 
-    finite = jnp.isfinite(mse) & jnp.isfinite(grads.b_enc).all()
+    # A NaN is below nothing. Each latent's maximum first: the quickest form on a CPU.
+    small = [(jnp.abs(g).max(0) <= MAX_GRADIENT).all() for g in jax.tree.leaves(grads)]
+    finite = jnp.isfinite(mse) & jnp.stack(small).all()
     go_on = finite & (cell.frozen_at < 0)
     params, opt = jax.tree.map(
         lambda new, old: jnp.where(go_on, new, old), (moved, opt), (cell.params, cell.opt)
@@ -300,7 +311,9 @@ def step_cell(
     frozen_at = jnp.where(~finite & (cell.frozen_at < 0), step, cell.frozen_at)
     highest = cell.highest
     if highest is not None:
-        highest = resample.observe(highest, public(cell.params), x, step, settings.resample, precision)
+        rule = settings.resample
+        weights = public(cell.params)
+        highest = resample.observe(highest, weights, x, step, settings.sae, rule, precision)
     return Cells(params, opt, frozen_at, highest)
 
 

@@ -2,6 +2,7 @@
 
 import time
 import warnings
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,11 +13,11 @@ import numpy as np
 from jaxtyping import Array, Integer
 from tqdm.auto import tqdm
 
-from saejax.chunk import Groups, chunk, features, to_next_larger
+from saejax.chunk import Groups, Snapshot, chunk, features, snapshot, to_next_larger
 from saejax.plan import Plan, make_plan
-from saejax.result import Result, coordinates, final_values
+from saejax.result import Result, Snapshots, coordinates, final_values
 from saejax.runlog import RunLog
-from saejax.sae import Params
+from saejax.sae import Params, standard
 from saejax.settings import Settings
 from saejax.sweep import Hyper, Sweep, hypers, init_cells, public, stream
 
@@ -40,6 +41,7 @@ def train(
     workdir: str | Path | None = None,
     progress: bool = True,
     flags: str | None = None,
+    study: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains every cell of a sweep at once and measures it.
 
@@ -52,6 +54,8 @@ def train(
             must not exist yet or be empty. None writes no file.
         progress: whether to show a progress bar.
         flags: text of the flagfile that replays this run, kept in the workdir.
+        study: which study this is and what its report must know, JSON types, kept in the workdir;
+            `name` is a module of `saejax.experiments`. None for a run from Python.
 
     Returns:
         The measurements and dictionaries of all cells.
@@ -65,40 +69,55 @@ def train(
     coordinates; the others go on.
     """
     plan = make_plan(sweep, data, settings or Settings())
-    run = plan.describe()
+    run = plan.describe() | ({"study": dict(study)} if study else {})
     log = RunLog(workdir, run, flags) if workdir is not None else None
-    with _progress_bar(plan, progress) as bar:
-        started = time.perf_counter()
-        state = start(plan)
-        step_and_measure = compile_chunk(plan, state)
-        run["compile_seconds"] = time.perf_counter() - started
-        bar.set_description_str("training")
-        bar.reset(plan.settings.steps)
-
-        history: list[dict[str, np.ndarray]] = []
-        run["chunk_seconds"] = []
-        every = plan.settings.eval_every
-        for step in range(0, plan.settings.steps, every):
-            started = time.perf_counter()
-            *changed, measured = step_and_measure(*state, jnp.int32(step))
-            state = state._replace(**dict(zip(State._fields, changed, strict=False)))
-            _wait(measured, bar)
-            history.append(_by_axes(plan, measured))
-            run["chunk_seconds"].append(time.perf_counter() - started)
-            if log:
-                log.evaluation(step + every, plan.coords, plan.d_sae, history[-1])
-            _report_frozen(history, plan.coords, bar)
-            seconds = sum(run["chunk_seconds"]) / (step + every)
-            bar.set_postfix_str(
-                f"{plan.settings.batch_size * plan.n_source / seconds:.3g} samples/s, "
-                f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
-            )
-            bar.update(every)
-    run["train_seconds"] = sum(run["chunk_seconds"])
-    result = _collect(plan, state, history, run)
+    history: list[dict[str, np.ndarray]] = []
+    try:
+        with _progress_bar(plan, progress) as bar:
+            result = _run(plan, run, history, log, bar)
+    except BaseException:
+        if log and not history:
+            log.discard()
+        raise
     if log:
         log.finish(result)
     return result
+
+
+def _run(
+    plan: Plan, run: dict[str, Any], history: list[dict[str, np.ndarray]], log: RunLog | None, bar: tqdm
+) -> Result:
+    """Compiles and trains; fills `run` and `history` while it goes."""
+    started = time.perf_counter()
+    state = start(plan)
+    step_and_measure = compile_chunk(plan, state)
+    snapshots = [_first_snapshot(plan, state)] if plan.settings.snapshot_every else []
+    run["compile_seconds"] = time.perf_counter() - started
+    bar.set_description_str("training")
+    bar.reset(plan.settings.steps)
+
+    run["chunk_seconds"] = []
+    every = plan.settings.eval_every
+    for step in range(0, plan.settings.steps, every):
+        started = time.perf_counter()
+        *changed, measured, taken = step_and_measure(*state, jnp.int32(step))
+        state = state._replace(**dict(zip(State._fields, changed, strict=False)))
+        _wait(measured, bar)
+        history.append(_by_axes(plan, measured))
+        if taken is not None:
+            snapshots.append(jax.device_get(taken))
+        run["chunk_seconds"].append(time.perf_counter() - started)
+        if log:
+            log.evaluation(step + every, plan.coords, plan.d_sae, history[-1])
+        _report_frozen(history, plan.coords, bar)
+        seconds = sum(run["chunk_seconds"]) / (step + every)
+        bar.set_postfix_str(
+            f"{plan.settings.batch_size * plan.n_source / seconds:.3g} samples/s, "
+            f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
+        )
+        bar.update(every)
+    run["train_seconds"] = sum(run["chunk_seconds"])
+    return _collect(plan, state, history, snapshots, run)
 
 
 def start(plan: Plan) -> State:
@@ -134,6 +153,15 @@ def compile_chunk(plan: Plan, state: State) -> Any:
     return jax.jit(run, donate_argnums=(0, 1)).lower(*state, jnp.int32(0)).compile()
 
 
+def _first_snapshot(plan: Plan, state: State) -> Any:
+    """The snapshot before training, with the leading axis that a chunk's snapshots have."""
+    take = partial(
+        snapshot, sources=plan.sources, settings=plan.settings, cell_batches=plan.cell_batches
+    )
+    first = jax.jit(take)(state.groups, state.arrays, state.seeds, state.hyper, jnp.int32(0))
+    return jax.tree.map(lambda a: a[None], jax.device_get(first))
+
+
 def _by_axes(plan: Plan, measured: dict[str, Any]) -> dict[str, np.ndarray]:
     """Measurements [source, ratio, hyper, ...] on the host, with the axes of the sweep apart."""
     on_host = jax.device_get(measured)
@@ -141,7 +169,11 @@ def _by_axes(plan: Plan, measured: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def _collect(
-    plan: Plan, state: State, history: list[dict[str, np.ndarray]], run: dict[str, Any]
+    plan: Plan,
+    state: State,
+    history: list[dict[str, np.ndarray]],
+    snapshots: list[tuple[Snapshot, ...]],
+    run: dict[str, Any],
 ) -> Result:
     stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
     best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
@@ -152,12 +184,25 @@ def _collect(
     truth = features(plan.sources, state.arrays)
     if truth is not None:
         truth = np.asarray(truth).reshape(*plan.shape[:2], *truth.shape[1:])
-    params = [jax.device_get(public(group.params)) for group in state.groups]
+    params = [
+        jax.device_get(standard(public(group.params), plan.settings.sae)) for group in state.groups
+    ]
+    over_time = jax.tree.map(lambda *a: np.concatenate(a), *snapshots) if snapshots else None
+
+    def place(index: tuple[int, ...]) -> tuple[int, int]:
+        source = int(np.ravel_multi_index(index[:2], plan.shape[:2]))
+        return source, int(np.ravel_multi_index(index[3:], plan.shape[3:]))
 
     def one_cell(index: tuple[int, ...]) -> Params:
-        source = int(np.ravel_multi_index(index[:2], plan.shape[:2]))
-        hyper = int(np.ravel_multi_index(index[3:], plan.shape[3:]))
+        source, hyper = place(index)
         return jax.tree.map(lambda a: a[source, hyper], params[index[2]])
+
+    def one_film(index: tuple[int, ...]) -> Snapshots:
+        assert over_time is not None
+        source, hyper = place(index)
+        taken = jax.tree.map(lambda a: a[:, source, hyper], over_time[index[2]])
+        steps = np.arange(0, plan.settings.steps + 1, plan.settings.snapshot_every)
+        return Snapshots(steps, taken.W_dec, taken.alive)
 
     every = plan.settings.eval_every
     return Result(
@@ -171,6 +216,7 @@ def _collect(
         best_cosine=best["best_cosine"],
         features=truth,
         load_params=one_cell,
+        load_snapshots=one_film if snapshots else None,
     )
 
 

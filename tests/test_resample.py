@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from saejax.resample import Resample, observe, revive
-from saejax.sae import Params, SAEConfig
+from saejax.sae import STANDARD, Params, SAEConfig
 
 BATCH, D_IN, D_SAE, L1 = 8, 4, 6, 0.5
 RULE = Resample(every=10, window=5, bias=-0.25)
@@ -173,11 +173,13 @@ def test_vmap_over_cells_is_each_alone():
 # --- when it looks -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("every", "window"), [(5, 3), (5, 5), (4, 1), (1, 1)])
+@pytest.mark.parametrize(("every", "window"), [(5, 3), (5, 5), (4, 1), (1, 1), (12, None)])
 def test_observe_keeps_the_highest_activation_of_the_open_window(every, window):
     rule = Resample(every=every, window=window)
     params, _, _ = make(True)
-    look = jax.jit(lambda highest, x, step: observe(highest, params, x, step, rule, "highest"))
+    look = jax.jit(
+        lambda highest, x, step: observe(highest, params, x, step, STANDARD, rule, "highest")
+    )
     rng = np.random.default_rng(1)
     W_enc, b_enc = np.float64(params.W_enc), np.float64(params.b_enc)
     highest, seen = jnp.zeros(D_SAE), []
@@ -187,7 +189,7 @@ def test_observe_keeps_the_highest_activation_of_the_open_window(every, window):
         position = step % every
         if position == 0:
             seen = []
-        if position >= every - window:
+        if position >= every - (window or 10):
             seen.append(h)
         highest = look(highest, x, jnp.array(step, jnp.int32))
         expected = np.max(seen, axis=0) if seen else np.zeros(D_SAE)
@@ -200,7 +202,7 @@ def test_observe_forgets_what_came_before_its_window():
     params, _, x = make(False)
     stale = jnp.full(D_SAE, 1e6)
     for step, kept in ((0, False), (1, False), (2, False), (3, True), (6, False), (7, True)):
-        out = observe(stale, params, x, jnp.array(step, jnp.int32), rule, "highest")
+        out = observe(stale, params, x, jnp.array(step, jnp.int32), STANDARD, rule, "highest")
         assert (np.asarray(out) == 1e6).all() == kept
 
 

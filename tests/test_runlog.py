@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -96,7 +96,7 @@ def test_run_json_describes_the_run(finished):
     assert {k: run[k] for k in result.run} == json.loads(json.dumps(result.run))
     assert run["coords"]["l1"] == [0.01, 0.1]
     assert (run["d_sae"], run["d_in"], run["n_features"]) == ([4, 8], 6, 8)
-    assert run["settings"]["sae"] == {"l1_reduction": "mean", "use_b_dec": True, "unit_norm": True}
+    assert run["settings"]["sae"] == asdict(SETTINGS.sae)
     assert run["data"]["uncorrelated"]["avg_active"] == 2.0
     assert run["flops_per_step"] == 10 * 8 * 6 * (4 + 8) * 2 * 2
     assert run["compile_seconds"] > 0

@@ -19,13 +19,17 @@ from saejax.sae import (
     objective,
     project,
     sample_objective,
+    standard,
     unit_rows,
 )
 
 BATCH, D_IN, D_SAE, L1 = 7, 4, 6, 0.3
 CONFIGS = [SAEConfig(r, use_b_dec=b) for r in ("mean", "sum") for b in (False, True)]
+PLAIN = SAEConfig(use_b_dec=True, unit_norm=False, init="linear", apply_b_dec_to_input=False)
 each_config = pytest.mark.parametrize(
-    "config", CONFIGS, ids=lambda c: f"{c.l1_reduction}-{'b_dec' if c.use_b_dec else 'no_b_dec'}"
+    "config",
+    [*CONFIGS, PLAIN],
+    ids=lambda c: "plain" if c is PLAIN else f"{c.l1_reduction}-{'b_dec' if c.use_b_dec else 'none'}",
 )
 static = functools.partial(jax.jit, static_argnums=0)
 
@@ -48,7 +52,8 @@ def by_hand(params, x, config):
     h, x_hat = np.zeros((BATCH, D_SAE)), np.zeros((BATCH, D_IN))
     for s in range(BATCH):
         for j in range(D_SAE):
-            h[s, j] = max(0.0, sum((x[s] - b_dec) * W_enc[:, j]) + b_enc[j])
+            seen = x[s] - b_dec if config.apply_b_dec_to_input else x[s]
+            h[s, j] = max(0.0, sum(seen * W_enc[:, j]) + b_enc[j])
         x_hat[s] = sum(h[s, j] * W_dec[j] for j in range(D_SAE)) + b_dec
     mse = sum((x_hat[s, i] - x[s, i]) ** 2 for s in range(BATCH) for i in range(D_IN))
     activation = sum(sum(h[s]) for s in range(BATCH)) / BATCH
@@ -59,7 +64,8 @@ def by_hand(params, x, config):
 def naive(config, params, x):
     """The two terms as one would write them for autodiff."""
     b_dec = 0.0 if params.b_dec is None else params.b_dec
-    h = jnp.maximum((x - b_dec) @ params.W_enc + params.b_enc, 0.0)
+    seen = x - b_dec if config.apply_b_dec_to_input else x
+    h = jnp.maximum(seen @ params.W_enc + params.b_enc, 0.0)
     x_hat = h @ params.W_dec + b_dec
     each = h.mean(-1) if config.l1_reduction == "mean" else h.sum(-1)
     return ((x_hat - x) ** 2).mean(), each.mean()
@@ -77,7 +83,8 @@ def test_encode_decode_and_objective_by_hand(config):
     params, x = make(config)
     h, x_hat, mse, sparsity = by_hand(params, x, config)
     assert 0.2 < (h > 0).mean() < 0.8
-    assert_close(encode(params, x), h)
+    assert_close(encode(params, x, config), h)
+    assert_close(encode(standard(params, config), x), h)
     assert_close(decode(params, jnp.array(h, jnp.float32)), x_hat, 5e-6)
     assert_close(mse_and_sparsity(config, "highest", params, x), (mse, sparsity))
     assert_close(objective(params, x, L1, config), mse + L1 * sparsity)
@@ -102,7 +109,7 @@ def test_bf16_rounds_the_operands_of_every_product():
         return np.asarray(a, np.float32).astype(ml_dtypes.bfloat16).astype(np.float64)
 
     pre = rounded(x) @ rounded(W_enc) + (b_enc - rounded(b_dec) @ rounded(W_enc))
-    h = encode(params, x, "bf16")
+    h = encode(params, x, CONFIGS[1], "bf16")
     assert_close(h, np.maximum(pre, 0))
     assert_close(decode(params, h, "bf16"), rounded(h) @ rounded(W_dec) + b_dec)
 
@@ -169,7 +176,8 @@ def test_coefficient_of_libraries_that_sum_the_squared_error(config):
 
     def other_library(params):
         b_dec = 0.0 if params.b_dec is None else params.b_dec
-        h = jnp.maximum((x - b_dec) @ params.W_enc + params.b_enc, 0.0)
+        seen = x - b_dec if config.apply_b_dec_to_input else x
+        h = jnp.maximum(seen @ params.W_enc + params.b_enc, 0.0)
         squared = ((h @ params.W_dec + b_dec - x) ** 2).sum(-1)
         return (squared + theirs * h.sum(-1)).mean()
 
@@ -215,6 +223,33 @@ def test_init_columns_were_orthonormal_before_the_rows_were_scaled():
     squared_scales, *_ = np.linalg.lstsq(outer, np.eye(6).ravel())
     np.testing.assert_allclose(outer @ squared_scales, np.eye(6).ravel(), atol=1e-6)
     assert (squared_scales > 0).all()
+
+
+@pytest.mark.parametrize("unit_norm", [False, True])
+def test_a_linear_decoder_starts_as_in_torch(unit_norm):
+    config = SAEConfig(use_b_dec=True, unit_norm=unit_norm, init="linear")
+    params = init(jax.random.key(3), 300, 100, config)
+    assert params.b_dec is not None
+    for a, bound in ((params.W_enc, 300**-0.5), (params.b_dec, 0.1), (params.W_dec, 0.1)):
+        if a is params.W_dec and unit_norm:
+            assert_close((np.float64(a) ** 2).sum(1), np.ones(100))
+            continue
+        assert np.abs(a).max() <= bound
+        assert stats.kstest(np.ravel(a), stats.uniform(-bound, 2 * bound).cdf).pvalue > 1e-3
+    assert init(jax.random.key(3), 4, 3, SAEConfig(init="linear")).b_dec is None
+
+
+def test_standard_changes_the_encoder_bias_alone_and_only_where_the_encoder_sees_x():
+    params, _ = make(CONFIGS[1])
+    assert standard(params, CONFIGS[1]) is params
+    bare, _ = make(CONFIGS[0])
+    assert standard(bare, SAEConfig(apply_b_dec_to_input=False)) is bare
+    stacked = jax.tree.map(lambda a: jnp.stack([a, 2 * a]), params)
+    once, twice = (standard(p, PLAIN) for p in (params, stacked))
+    assert_close(once.b_enc, params.b_enc + np.float64(params.b_dec) @ np.float64(params.W_enc))
+    assert_close(twice.b_enc[0], once.b_enc)
+    for name in ("W_enc", "W_dec", "b_dec"):
+        np.testing.assert_array_equal(getattr(once, name), getattr(params, name))
 
 
 def test_init_is_decided_by_the_key():

@@ -1,6 +1,6 @@
 """Settings refuse what cannot work, and say which argument, which value and what is allowed."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
@@ -23,7 +23,7 @@ BAD = [
     ({"dead_threshold": -0.1}, "dead_threshold", "-0.1", "0 or more"),
     ({"dead_threshold": float("nan")}, "dead_threshold", "nan", "0 or more"),
     ({"steps": float("nan")}, "steps", "nan", "whole number"),
-    ({"steps": "many"}, "steps", "many", "whole number"),
+    ({"steps": "many"}, "steps", "'many'", "whole number"),
     ({"steps": 2000.0}, "steps", "2000.0", "whole number"),
     ({"cell_batch": 1.5}, "cell_batch", "1.5", "whole number"),
     ({"track_threshold": 1.5}, "track_threshold", "1.5", "above 0, up to 1"),
@@ -80,6 +80,12 @@ def test_defaults_are_the_published_values():
 
 def test_window_is_free_where_nothing_is_resampled():
     assert Resample(every=0, window=10).window == 10
+
+
+def test_window_is_ten_steps_or_as_many_as_there_are():
+    assert [Resample(every=n).window_steps for n in (1, 5, 10, 5000)] == [1, 5, 10, 10]
+    assert replace(Resample(every=5), every=20).window_steps == 10
+    assert Resample(every=20, window=3).window_steps == 3
 
 
 def test_limits_are_allowed():

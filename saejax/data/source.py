@@ -113,6 +113,35 @@ class ArraySource:
 
 
 @dataclass(frozen=True)
+class FullBatch:
+    """A small table of which every batch is the whole, in its order; evaluations see it too.
+
+    The batch size must be the number of rows.
+    """
+
+    shared: Float[Array, "n d_in"] = field(repr=False)
+    n_features: None = None
+
+    @property
+    def d_in(self) -> int:
+        return self.shared.shape[1]
+
+    def setup(self, key: PRNGKeyArray) -> None:
+        return None
+
+    def features(self, arrays: None) -> None:
+        return None
+
+    def sample(
+        self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch d_in"]:
+        return shared
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "full batch", "rows": self.shared.shape[0], "d_in": self.d_in}
+
+
+@dataclass(frozen=True)
 class FunctionSource:
     """A user's pure function from a key to a batch [batch_size, d_in]."""
 
@@ -153,22 +182,18 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
     """
     if isinstance(data, Synthetic):
         return SyntheticSource(data)
+    if isinstance(data, FullBatch):
+        rows = _rows(data.shared, name)
+        if rows.shape[0] != batch_size:
+            raise ValueError(
+                f"batch_size: got {batch_size}, allowed with full batches of {name!r}: its "
+                f"{rows.shape[0]} rows"
+            )
+        return FullBatch(rows)
     if isinstance(data, Source):
         return data
     if isinstance(data, np.ndarray | jax.Array):
-        if data.ndim != 2 or 0 in data.shape:
-            raise ValueError(
-                f"data {name!r}: got an array of shape {data.shape}, allowed: [rows, d_in], not empty"
-            )
-        real = jnp.issubdtype(data.dtype, jnp.floating) or jnp.issubdtype(data.dtype, jnp.integer)
-        if not real:
-            raise ValueError(
-                f"data {name!r}: the array must hold finite numbers only, got {data.dtype}"
-            )
-        rows = jnp.asarray(data, jnp.float32)
-        if not bool(jnp.isfinite(rows).all()):
-            raise ValueError(f"data {name!r}: the array must hold finite numbers only, in float32")
-        return ArraySource(rows)
+        return ArraySource(_rows(data, name))
     if callable(data):
         function: Callable[..., Any] = data
         out = jax.eval_shape(function, jax.random.key(0))
@@ -184,6 +209,20 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
         f"data {name!r}: got {type(data).__name__}, allowed: a Synthetic, an array [rows, d_in], a "
         "function from a key to a batch, or a dict that names several of them"
     )
+
+
+def _rows(data: Any, name: str) -> Float[Array, "n d_in"]:
+    if data.ndim != 2 or 0 in data.shape:
+        raise ValueError(
+            f"data {name!r}: got an array of shape {data.shape}, allowed: [rows, d_in], not empty"
+        )
+    real = jnp.issubdtype(data.dtype, jnp.floating) or jnp.issubdtype(data.dtype, jnp.integer)
+    if not real:
+        raise ValueError(f"data {name!r}: the array must hold finite numbers only, got {data.dtype}")
+    rows = jnp.asarray(data, jnp.float32)
+    if not bool(jnp.isfinite(rows).all()):
+        raise ValueError(f"data {name!r}: the array must hold finite numbers only, in float32")
+    return rows
 
 
 def as_sources(data: Any, batch_size: int) -> dict[str, Source]:

@@ -18,6 +18,7 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from saejax.checks import check_number, check_whole
 from saejax.precision import matmul
 from saejax.sae import unit_rows
 
@@ -61,14 +62,15 @@ class Synthetic:
         if self.kind not in KINDS:
             raise ValueError(f"kind: got {self.kind!r}, allowed: {', '.join(KINDS)}")
         for name in ("d_in", "n_features", "copula_rank"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: got {getattr(self, name)}, allowed: 1 or more")
-        if not 0 < self.feature_decay <= 1:
-            raise ValueError(f"feature_decay: got {self.feature_decay}, allowed: above 0, up to 1")
-        if not 0 <= self.copula_strength < 1:
-            raise ValueError(f"copula_strength: got {self.copula_strength}, allowed: from 0 to below 1")
-        if not self.avg_active > 0:
-            raise ValueError(f"avg_active: got {self.avg_active}, allowed: above 0")
+            allowed = "1 or more (a whole number)"
+            value = check_whole(name, getattr(self, name), allowed, lambda v: v >= 1)
+            object.__setattr__(self, name, value)
+        for name, allowed, ok in (
+            ("feature_decay", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
+            ("copula_strength", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
+            ("avg_active", "above 0 (a number)", lambda v: v > 0),
+        ):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
         # decay^i falls with i, so feature 0 is the first to run out of room.
         total = sum(self.feature_decay**i for i in range(self.n_features))
         highest = self.avg_active / total
@@ -101,6 +103,12 @@ def firing_probabilities(spec: Synthetic) -> Float[Array, " n_features"]:
     return spec.avg_active * weights / weights.sum()
 
 
+def gaussian_features(spec: Synthetic, key: PRNGKeyArray) -> Float[Array, "n_features d_in"]:
+    """The Gaussian vectors that become the features of `truth` once scaled to norm 1."""
+    k_features, _ = jax.random.split(key)
+    return jax.random.normal(k_features, (spec.n_features, spec.d_in))
+
+
 def truth(spec: Synthetic, key: PRNGKeyArray) -> Truth:
     """Ground truth of one data set: features, firing probabilities, correlation structure.
 
@@ -114,9 +122,9 @@ def truth(spec: Synthetic, key: PRNGKeyArray) -> Truth:
         spec: the data set.
         key: the seed of the data set.
     """
-    k_features, k_mixing = jax.random.split(key)
+    _, k_mixing = jax.random.split(key)
     n = spec.n_features
-    F = unit_rows(jax.random.normal(k_features, (n, spec.d_in)))
+    F = unit_rows(gaussian_features(spec, key))
     if spec.kind == "correlated":
         u = jax.random.uniform(k_mixing, (n, n))
         values, vectors = jnp.linalg.eigh((u + u.T) / 2)

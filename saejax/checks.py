@@ -1,0 +1,78 @@
+"""Checks of numbers that users hand in: refused by name, or returned as Python's own.
+
+Python takes True for 1 and leaves "3" to fail far from where it was given; here neither is a number.
+Every check says what it refuses in one form: `name: got X, allowed: Y`.
+"""
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, NoReturn
+
+# Training computes in float32, where anything larger is infinite.
+LARGEST = (2 - 2**-23) * 2.0**127
+
+
+def as_python(value: Any) -> Any:
+    """What NumPy and JAX hold, as Python's numbers and nested lists; anything else as it is."""
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _refuse(name: str, value: Any, allowed: str) -> NoReturn:
+    raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
+
+
+def check_whole(name: str, value: Any, allowed: str, ok: Callable[[Any], bool]) -> int:
+    """A whole number of any library as an int; 2.0 is not one, nor is True.
+
+    Args:
+        name: how the error names the argument.
+        value: what the user handed in.
+        allowed: `ok` in words.
+        ok: whether a whole number is allowed.
+
+    Raises:
+        ValueError: `name: got value, allowed: ...`.
+    """
+    value = as_python(value)
+    if isinstance(value, bool) or not isinstance(value, Integral) or not ok(value):
+        _refuse(name, value, allowed)
+    return int(value)
+
+
+def check_number(
+    name: str, value: Any, allowed: str, ok: Callable[[Any], bool] = lambda _: True
+) -> float:
+    """A number that is finite in float32, of any library, as a float; True is not one.
+
+    Args:
+        name: how the error names the argument.
+        value: what the user handed in.
+        allowed: `ok` in words.
+        ok: whether a finite number is allowed; default: each is.
+
+    Raises:
+        ValueError: `name: got value, allowed: ...`.
+    """
+    value = as_python(value)
+    # A comparison holds for no NaN, and takes whole numbers that are too large for a float.
+    finite = isinstance(value, Real) and -LARGEST <= value <= LARGEST
+    if isinstance(value, bool) or not finite or not ok(value):
+        _refuse(name, value, allowed)
+    return float(value)
+
+
+def check_switch(name: str, value: Any, allowed: str) -> bool:
+    """True or False of any library as a bool; 1 and "on" are neither.
+
+    Args:
+        name: how the error names the argument.
+        value: what the user handed in.
+        allowed: the two in words.
+
+    Raises:
+        ValueError: `name: got value, allowed: ...`.
+    """
+    value = as_python(value)
+    if not isinstance(value, bool):
+        _refuse(name, value, allowed)
+    return value
