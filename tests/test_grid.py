@@ -12,7 +12,7 @@ from absl import flags, logging
 from absl.testing import flagsaver
 
 from saejax import Synthetic
-from saejax.experiments import grid
+from saejax.experiments import command, grid
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -24,7 +24,7 @@ TINY = [
 ]  # fmt: skip
 
 
-def command(cache, *arguments):
+def start(cache, *arguments):
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
         "JAX_PLATFORMS": "cpu",
@@ -47,12 +47,14 @@ def parse():
     """Parses flags as the command would, and puts everything back afterwards."""
     saved = warnings.formatwarning, logging.get_verbosity()
 
-    def parse_afresh(*arguments):
-        flags.FLAGS.unparse_flags()
-        return flags.FLAGS(["grid", *arguments])
+    before = flagsaver.save_flag_values(grid.FLAGS)
 
-    with flagsaver.flagsaver():
-        yield parse_afresh
+    def parse_afresh(*arguments):
+        grid.FLAGS.unparse_flags()
+        return grid.FLAGS(["grid", *arguments])
+
+    yield parse_afresh
+    flagsaver.restore_flag_values(before, grid.FLAGS)
     warnings.formatwarning = saved[0]
     logging.set_verbosity(saved[1])
 
@@ -65,7 +67,7 @@ def cache(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, cache):
     path = tmp_path_factory.mktemp("grid") / "first"
-    return path, command(cache, *TINY, f"--workdir={path}")
+    return path, start(cache, *TINY, f"--workdir={path}")
 
 
 # ---------------------------------------------------------------------------------------- a run
@@ -76,7 +78,7 @@ def test_the_command_leaves_results_and_report(finished):
     assert out.returncode == 0, out.stderr
     assert {p.name for p in path.iterdir()} == {
         "run.json", "config.flags", "metrics.jsonl", "results.csv", "results.npz", "dictionaries",
-        "figures", "report.html",
+        "figures", "tables", "report.html",
     }  # fmt: skip
     assert len(list((path / "dictionaries").iterdir())) == 4
     assert len((path / "metrics.jsonl").read_text().splitlines()) == 2 * 4
@@ -93,7 +95,7 @@ def test_the_command_leaves_results_and_report(finished):
 def test_its_flags_replay_it(finished, cache):
     path, _ = finished
     other = path.parent / "second"
-    out = command(cache, f"--flagfile={path / 'config.flags'}", f"--workdir={other}")
+    out = start(cache, f"--flagfile={path / 'config.flags'}", f"--workdir={other}")
     assert out.returncode == 0, out.stderr
     assert (other / "results.csv").read_bytes() == (path / "results.csv").read_bytes()
     assert (other / "metrics.jsonl").read_bytes() == (path / "metrics.jsonl").read_bytes()
@@ -106,7 +108,7 @@ def test_its_flags_replay_it(finished, cache):
 
 
 def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
-    out = command(cache, *TINY, "--steps=5", f"--workdir={tmp_path / 'run'}")
+    out = start(cache, *TINY, "--steps=5", f"--workdir={tmp_path / 'run'}")
     assert out.returncode == 1
     assert out.stderr.strip() == "error: steps: got 5, allowed: a multiple of eval_every=2"
     assert not (tmp_path / "run").exists()
@@ -143,7 +145,7 @@ def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
         ("--eval_every=3", "steps: got 4, allowed: a multiple of eval_every=3"),
         ("--eval_every=0", "eval_every: got 0, allowed: a whole number, 1 or more"),
         ("--resample_every=-1", "resample_every: got -1, allowed: 0"),
-        ("--resample=on", "resample: got True, allowed: only with resample_every above 0"),
+        ("--resample=on", "resample: got on, allowed: only with resample_every above 0"),
         ("--resample=maybe", "resample: got 'maybe', allowed: on, off, or on,off"),
         ("--matmul_precision=tf32", "matmul_precision: got 'tf32'.* allowed there: highest, bf16"),
         ("--cell_batch=0", "cell_batch: got 0, allowed: a whole number, 1 or more"),
@@ -222,11 +224,11 @@ def test_resampling_is_on_where_it_is_due(parse):
 
 def test_the_flagfile_says_the_same_again(parse, tmp_path):
     parse(*TINY, "--workdir=x y", "--resample_every=12", "--seeds=4,5", "--cell_batch=3")
-    before, text = grid.config(), grid.flagfile()
+    before, text = grid.config(), command.flagfile(grid.FLAGS)
     (tmp_path / "config.flags").write_text(text)
     parse(f"--flagfile={tmp_path / 'config.flags'}")
     assert grid.config() == before
-    assert grid.flagfile() == text
+    assert command.flagfile(grid.FLAGS) == text
 
 
 @pytest.mark.parametrize("path", FLAGFILES, ids=lambda p: p.stem)
@@ -236,7 +238,7 @@ def test_shipped_flagfiles_describe_a_run(parse, path):
     assert settings.steps % settings.eval_every == 0
     for spec in data.values():
         assert len(sweep.widths(spec.n_features)) == len(sweep.ratio)
-    assert flags.FLAGS.workdir == f"runs/grid-{path.stem}"
+    assert grid.FLAGS.workdir == f"runs/grid-{path.stem}"
     header = path.read_text()
     assert f"--flagfile=experiments/grid/{path.name}" in header
     assert all(f"# {word}:" in header for word in ("Question", "Command", "Time", "Expect"))

@@ -13,6 +13,17 @@ from scipy.stats import rankdata
 
 from saejax import Params, Result, Settings, Sweep, Synthetic, load, plots, published, report
 from saejax.plan import make_plan
+from saejax.report import __main__ as cli
+from saejax.report.sweep import (
+    HEATMAPS,
+    TRACKED,
+    beside_published,
+    comparisons,
+    frontier,
+    heatmaps,
+    training,
+    variants,
+)
 from saejax.runlog import RunLog
 
 SPEC = Synthetic("uncorrelated", d_in=6, n_features=8, avg_active=2.0)
@@ -22,7 +33,7 @@ HOSTILE = "<b>&"
 FLAGS = "--workdir=<script>alert(1)</script>\n"
 METRICS = (
     "mmcs_true_to_dict", "mmcs_dict_to_true", "mse", "l1_loss", "l0", "fvu", "dead_latents",
-    "learned", "unlearned", "kept", "represented",
+    "learned", "unlearned", "kept", "moved", "represented",
 )  # fmt: skip
 
 
@@ -95,11 +106,11 @@ def test_every_figure_is_a_picture_of_its_own(finished):
     path, page = finished
     files = sorted((path / "figures").iterdir())
     names = {p.name for p in files}
-    assert {f"heatmap_{m}.png" for m in report.PUBLISHED_MAPS} <= names
-    assert {f"published_{m}_uncorrelated.png" for m in report.PUBLISHED_MAPS} <= names
-    assert {f"training_{m}_uncorrelated.png" for m in report.TRACKED} <= names
+    assert {f"heatmap_{m}.png" for m in HEATMAPS} <= names
+    assert {f"published_{m}_uncorrelated.png" for m in HEATMAPS} <= names
+    assert {f"training_{m}_uncorrelated.png" for m in TRACKED} <= names
     assert "frontier.png" in names
-    assert len(files) == page.count("<img ") == 13
+    assert len(files) == page.count("<img ") == 14
     for file in files:
         head = file.read_bytes()[:24]
         assert head[:8] == b"\x89PNG\r\n\x1a\n", file.name
@@ -122,7 +133,7 @@ def test_page_holds_the_table_the_settings_and_the_comparison(finished):
     result = load(path)
     assert result.table().to_html() in page
     assert result.table(over_seeds=True).to_html() in page
-    assert report.comparisons(result).to_html() in page
+    assert comparisons(result).to_html() in page
     assert "<td>batch_size</td><td>8</td>" in page
     assert "did not finish" not in page
     assert "seed=0, ratio=0.5, l1=0.01" in page
@@ -168,13 +179,13 @@ def test_an_unfinished_run_says_so(unfinished):
 def test_command_without_one_workdir_says_how(monkeypatch, arguments):
     monkeypatch.setattr(sys, "argv", ["report", *arguments])
     with pytest.raises(SystemExit, match=r"usage: python -m saejax\.report WORKDIR"):
-        report.main()
+        cli.main()
 
 
 def test_command_on_a_folder_without_a_run_is_an_error(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"error: workdir: got .*no run"):
-        report.main()
+        cli.main()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -182,7 +193,7 @@ def test_command_on_a_run_without_evaluations_is_an_error(monkeypatch, tmp_path)
     write_run(tmp_path, make(), 0, finished=False)
     monkeypatch.setattr(sys, "argv", ["report", str(tmp_path)])
     with pytest.raises(SystemExit, match=r"error: .*before its first evaluation"):
-        report.main()
+        cli.main()
 
 
 # ---------------------------------------------------------------------------------------- published
@@ -194,7 +205,7 @@ def test_published_maps_have_one_value_a_cell():
     np.testing.assert_allclose(grid["l1"], 10 ** (np.arange(-8, -2) / 4), rtol=1e-6)
     assert set(grid["maps"]) == {"uncorrelated"}
     maps = grid["maps"]["uncorrelated"]
-    assert set(maps) == set(report.PUBLISHED_MAPS)
+    assert set(maps) == set(HEATMAPS)
     for name, values in maps.items():
         assert values.shape == (8, 6)
         missing = np.zeros((8, 6), bool)
@@ -236,15 +247,25 @@ def test_beside_is_none_where_there_is_nothing_to_compare():
     assert published.beside(result, "uncorrelated", "fvu") is None
     few = make(sweep=Sweep(l1=(0.1, 0.01), ratio=1))
     assert published.beside(few, "uncorrelated", "mse") is None
-    assert report.comparisons(few) == []
-    rates = make(sweep=Sweep(l1=(0.1, 0.01), ratio=(1, 2), lr=(1e-3, 1e-2)))
-    assert published.beside(rates, "uncorrelated", "mse") is None
+    assert comparisons(few) == []
+
+
+def test_a_swept_learning_rate_is_compared_value_by_value():
+    rates = make(sweep=Sweep(l1=(0.1, 0.01), ratio=(1, 2, 4), lr=(1e-3, 1e-2)))
+    rows = [row for row in comparisons(rates) if row["metric"] == "mse"]
+    assert [row["lr"] for row in rows] == [1e-3, 1e-2]
+    for row in rows:
+        pair = published.beside(rates, "uncorrelated", "mse", lr=row["lr"])
+        assert pair is not None
+        assert row["spearman"] == published.rank_correlation(*pair)
+    pictures = [name for name, _, _ in beside_published(rates)]
+    assert {"published_mse_uncorrelated_lr-0.001", "published_mse_uncorrelated_lr-0.01"} <= {*pictures}
 
 
 def test_comparisons_give_the_mean_map_and_the_range_over_seeds():
     result = make()
-    rows = report.comparisons(result)
-    assert [row["metric"] for row in rows] == list(report.PUBLISHED_MAPS)
+    rows = comparisons(result)
+    assert [row["metric"] for row in rows] == list(HEATMAPS)
     theirs = published.grid()["maps"]["uncorrelated"]["mse"][[1, 3, 2, 4]][:, [4, 0]].ravel()
     ours = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[0, :, :, :, 0, 0]
 
@@ -261,8 +282,8 @@ def test_comparisons_give_the_mean_map_and_the_range_over_seeds():
 
 
 def test_comparisons_have_the_same_columns_where_a_seed_has_too_few_cells():
-    rows = report.comparisons(make(sweep=Sweep(l1=(0.1, 0.01), ratio=(0.5, 2, 1), seeds=(0, 1))))
-    assert [row["metric"] for row in rows] == list(report.PUBLISHED_MAPS)
+    rows = comparisons(make(sweep=Sweep(l1=(0.1, 0.01), ratio=(0.5, 2, 1), seeds=(0, 1))))
+    assert [row["metric"] for row in rows] == list(HEATMAPS)
     assert len({tuple(row) for row in rows}) == 1
     assert "<table>" in rows.to_html()
 
@@ -296,7 +317,17 @@ def test_mean_and_spread_leave_out_what_is_missing():
 def test_variants_get_figures_of_their_own():
     result = make(sweep=Sweep(l1=(0.1, 0.01), ratio=1, lr=(1e-3, 0.1)))
     kept = {k: v for k, v in result.history.items() if k in ("frozen_at", "dead_latents")}
-    names = [name for name, _, _ in report.figures(replace(result, history=kept))]
+    result = replace(result, history=kept)
+    pictures = [
+        name
+        for variant in variants(result)
+        for name, _, _ in [
+            *heatmaps(result, variant),
+            frontier(result, variant),
+            *training(result, variant),
+        ]
+    ]
+    names = [*pictures, *(name for name, _, _ in beside_published(result))]
     assert len(names) == len(set(names))
     for lr in ("0.001", "0.1"):
         assert f"heatmap_mse_lr-{lr}" in names

@@ -14,10 +14,11 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from absl import app, flags, logging
+from absl import flags, logging
 
 from saejax.chunk import train_steps
 from saejax.data.synthetic import Synthetic
+from saejax.experiments import command
 from saejax.plan import make_plan
 from saejax.precision import PRECISIONS, Precision, matmul
 from saejax.settings import Settings
@@ -25,13 +26,26 @@ from saejax.sweep import Sweep
 from saejax.table import Table
 from saejax.train import start
 
-FLAGS = flags.FLAGS
-flags.DEFINE_list("shapes", ["256x2048x1024"], "d_in x d_sae x batch_size of each measurement.")
-flags.DEFINE_list("cells", ["6"], "How many cells (L1 coefficients) are swept, for each shape.")
-flags.DEFINE_list("precisions", ["highest"], f"Operands of the products, of: {', '.join(PRECISIONS)}.")
-flags.DEFINE_integer("repeats", 7, "How often each is timed; the table has medians.")
-flags.DEFINE_float("seconds", 1.0, "About how long one timed run takes; 4 steps at least.")
-flags.DEFINE_integer("size", 2048, "Side of the square matrices of the plain product.")
+FLAGS = flags.FlagValues()
+flags.DEFINE_list(
+    "shapes", ["256x2048x1024"], "d_in x d_sae x batch_size of each measurement.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "cells", ["6"], "How many cells (L1 coefficients) are swept, for each shape.", flag_values=FLAGS
+)
+flags.DEFINE_list(
+    "precisions",
+    ["highest"],
+    f"Operands of the products, of: {', '.join(PRECISIONS)}.",
+    flag_values=FLAGS,
+)
+flags.DEFINE_integer("repeats", 7, "How often each is timed; the table has medians.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "seconds", 1.0, "About how long one timed run takes; 4 steps at least.", flag_values=FLAGS
+)
+flags.DEFINE_integer(
+    "size", 2048, "Side of the square matrices of the plain product.", flag_values=FLAGS
+)
 
 
 def product_rate(size: int, repeats: int = 5) -> float:
@@ -144,4 +158,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main, FLAGS)

@@ -3,67 +3,44 @@
 python -m saejax.experiments.grid --flagfile=experiments/grid/quick.flags
 """
 
-import sys
-import warnings
-from pathlib import Path
-
-from absl import app, flags, logging
+from absl import flags
 
 from saejax import report
 from saejax.data.synthetic import KINDS, Synthetic
-from saejax.precision import PRECISIONS
+from saejax.experiments import command
+from saejax.report.sweep import comparisons
 from saejax.resample import Resample
 from saejax.settings import Settings
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS, Sweep
 from saejax.train import train
 
 DEFAULT = Settings()
-
-
-def _texts(values: tuple) -> list[str]:
-    return [f"{v:.7g}" if isinstance(v, float) else str(v) for v in values]
-
-
-FLAGS = flags.FLAGS
-flags.DEFINE_string("workdir", None, "Folder for the results; new or empty.", required=True)
-flags.DEFINE_list("datasets", ["uncorrelated", "correlated"], f"Data sets, of: {', '.join(KINDS)}.")
-flags.DEFINE_list("ratio", _texts(PUBLISHED_RATIOS), "d_sae over n_features.")
-flags.DEFINE_list("l1", _texts(PUBLISHED_L1), "L1 coefficients.")
-flags.DEFINE_list("seeds", ["0"], "Each draws its own features, batches and weights.")
-flags.DEFINE_list("lr", ["0.001"], "Adam's learning rates.")
-flags.DEFINE_integer("d_in", 256, "Width of the activations.")
-flags.DEFINE_integer("n_features", 512, "Number of true features.")
-flags.DEFINE_float("avg_active", 5.0, "Mean number of active features in a sample.")
-flags.DEFINE_float("feature_decay", 0.99, "Ratio of successive firing probabilities.")
-flags.DEFINE_float("copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1.")
-flags.DEFINE_integer("steps", DEFAULT.steps, "Training steps, each on a fresh batch.")
-flags.DEFINE_integer("batch_size", DEFAULT.batch_size, "Samples in a batch.")
-flags.DEFINE_integer("eval_every", DEFAULT.eval_every, "Steps between evaluations.")
-flags.DEFINE_integer("resample_every", 0, "Steps between revivals of dead latents; 0 is never.")
+FLAGS = flags.FlagValues()
+command.define_workdir(FLAGS, None)
+flags.DEFINE_list(
+    "datasets", ["uncorrelated", "correlated"], f"Data sets, of: {', '.join(KINDS)}.", flag_values=FLAGS
+)
+flags.DEFINE_list("ratio", command.texts(PUBLISHED_RATIOS), "d_sae over n_features.", flag_values=FLAGS)
+command.define_training(
+    FLAGS, l1=PUBLISHED_L1, seeds=(0,), lr=(0.001,), steps=DEFAULT.steps, eval_every=DEFAULT.eval_every
+)
+flags.DEFINE_integer("d_in", 256, "Width of the activations.", flag_values=FLAGS)
+flags.DEFINE_integer("n_features", 512, "Number of true features.", flag_values=FLAGS)
+flags.DEFINE_float("avg_active", 5.0, "Mean active features in a sample.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "feature_decay", 0.99, "Ratio of successive firing probabilities.", flag_values=FLAGS
+)
+flags.DEFINE_float(
+    "copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1.", flag_values=FLAGS
+)
+flags.DEFINE_integer("batch_size", DEFAULT.batch_size, "Samples in a batch.", flag_values=FLAGS)
+flags.DEFINE_integer(
+    "resample_every", 0, "Steps between revivals of dead latents; 0 is never.", flag_values=FLAGS
+)
 flags.DEFINE_list(
     "resample", None, "Whether cells revive dead latents: on, off, or both to compare. Default: on "
-    "where resample_every is above 0.")  # fmt: skip
-flags.DEFINE_enum(
-    "matmul_precision", DEFAULT.matmul_precision, list(PRECISIONS), "Operands of the products."
-)
-flags.DEFINE_integer(
-    "cell_batch", None, "Cells of one width trained side by side. Default: 1 on a CPU, else as many "
-    "as fit.")  # fmt: skip
-NAMES = (
-    "workdir", "datasets", "ratio", "l1", "seeds", "lr", "d_in", "n_features", "avg_active",
-    "feature_decay", "copula_strength", "steps", "batch_size", "eval_every", "resample_every",
-    "resample", "matmul_precision", "cell_batch",
+    "where resample_every is above 0.", flag_values=FLAGS,
 )  # fmt: skip
-
-
-def _numbers(name: str, kind: type) -> list:
-    try:
-        return [kind(text) for text in FLAGS[name].value or []]
-    except ValueError:
-        raise ValueError(
-            f"{name}: got {FLAGS[name].value!r}, allowed: "
-            f"{'whole numbers' if kind is int else 'numbers'} separated by commas"
-        ) from None
 
 
 def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
@@ -77,11 +54,13 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
     for value in resample:
         if value not in on_off:
             raise ValueError(f"resample: got {value!r}, allowed: on, off, or on,off")
+    if resample == ["on"] and not FLAGS.resample_every:
+        raise ValueError("resample: got on, allowed: only with resample_every above 0")
     sweep = Sweep(
-        l1=_numbers("l1", float),
-        ratio=_numbers("ratio", float),
-        seeds=_numbers("seeds", int),
-        lr=_numbers("lr", float),
+        l1=command.numbers(FLAGS, "l1"),
+        ratio=command.numbers(FLAGS, "ratio"),
+        seeds=command.numbers(FLAGS, "seeds", int),
+        lr=command.numbers(FLAGS, "lr"),
         resample=[on_off[value] for value in resample],
     )
     if not FLAGS.datasets or len(set(FLAGS.datasets)) < len(FLAGS.datasets):
@@ -114,31 +93,11 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
     return sweep, data, settings
 
 
-def flagfile() -> str:
-    """Flagfile that replays this run: every flag of the study that has a value."""
-    lines = [
-        f"--{name}={','.join(value) if isinstance(value, list) else value}"
-        for name in NAMES
-        if (value := FLAGS[name].value) is not None
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def main(argv: list[str]) -> None:
     """Trains, measures, and leaves the report in the workdir."""
-    logging.set_verbosity(logging.WARNING)  # JAX announces every backend that it does not find
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    try:
-        if len(argv) > 1:
-            raise ValueError(f"got the argument {argv[1]!r}, allowed: flags only")
-        sweep, data, settings = config()
-        result = train(sweep, data, settings, workdir=FLAGS.workdir, flags=flagfile())
-    except (ValueError, FileExistsError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit(
-            f"interrupted; the evaluations so far are in {Path(FLAGS.workdir) / 'metrics.jsonl'}, and "
-            f"`python -m saejax.report {FLAGS.workdir}` shows them"
+    with command.one_line_errors(argv, FLAGS.workdir):
+        result = train(
+            *config(), workdir=FLAGS.workdir, flags=command.flagfile(FLAGS), study={"name": "grid"}
         )
     page = report.write(FLAGS.workdir)
     for dataset in result.coords["dataset"]:
@@ -151,11 +110,11 @@ def main(argv: list[str]) -> None:
             f"{dataset}: best MMCS {best['mmcs_true_to_dict']:.3f} at l1 {best['l1']:.3g}, ratio "
             f"{best['ratio']:g}"
         )
-    compared = report.comparisons(result)
+    compared = comparisons(result)
     if compared:
         print(f"rank correlation with the published heat maps:\n{compared}")
     print(f"report: {page}")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main, FLAGS)

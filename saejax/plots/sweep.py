@@ -65,6 +65,7 @@ def title_of(metric: str) -> str:
 
 def _norm(values: np.ndarray, metric: str) -> Normalize:
     finite = values[np.isfinite(values)]
+    positive = finite[finite > 0]
     if finite.size == 0:
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
@@ -72,8 +73,8 @@ def _norm(values: np.ndarray, metric: str) -> Normalize:
         return Normalize(0, 1)
     if metric == "dead_latents":
         return SymLogNorm(linthresh=1, vmin=0, vmax=max(high, 1))
-    if metric in _STYLE and _STYLE[metric].log and low > 0 and high > low:
-        return LogNorm(low, high)
+    if metric in _STYLE and _STYLE[metric].log and positive.size and high > positive.min():
+        return LogNorm(float(positive.min()), high, clip=True)  # 0 has the smallest one's colour
     return Normalize(min(low, 0), high if high > low else low + 1)
 
 
@@ -112,7 +113,7 @@ def heatmaps(
         for i, j in np.ndindex(mean.shape):
             if not np.isfinite(mean[i, j]):
                 continue
-            text = format(mean[i, j], style.spec)
+            text = format(mean[i, j], style.spec) if mean[i, j] else "0"
             if n_seeds > 1 and np.isfinite(spread[i, j]):
                 text += f"\n±{format(spread[i, j], style.spec)}"
             red, green, blue, _ = cmap(norm(mean[i, j]))

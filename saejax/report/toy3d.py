@@ -1,0 +1,165 @@
+"""The page of the toy study: its data in pictures, four heat maps, PCA, and a film of every SAE."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from saejax import plots, published, recovery
+from saejax.data.synthetic import Synthetic, gaussian_features
+from saejax.metrics import cosines
+from saejax.report import gif, sweep
+from saejax.report.page import Page
+from saejax.result import Result, Snapshots
+from saejax.runlog import load, read_rows
+from saejax.sweep import stream
+from saejax.table import Table
+
+SAMPLES = 12
+# Samples behind the measured frequencies of the features.
+FREQUENCY_SAMPLES = 16_384
+
+
+def build(path: Path) -> Path:
+    """The page; arguments and errors as in `saejax.report.write`."""
+    result = load(path)
+    n = result.final["frozen_at"].size
+    page = Page(path, f"saejax: {n} sparse autoencoders in three dimensions")
+    sweep.warnings(page, result)
+    page.paragraph(sweep.setting_in_words(result))
+    sweep.summary(page, result)
+    _data(page, result)
+    page.heading("What the SAEs learned")
+    for variant in sweep.variants(result):
+        for picture in sweep.heatmaps(result, variant):
+            page.figure(*picture)
+    if (path / "pca.jsonl").exists():
+        _pca(page, result, read_rows(path / "pca.jsonl"))
+    if result.run["finished"]:
+        page.heading("How the dictionaries moved")
+        seed = result.coords["seed"][0]
+        page.paragraph(
+            "Every film is one SAE from its random start on. Green arrows are the true features, blue "
+            "dots latents that are alive (they fire on fresh samples), red crosses latents that are "
+            "dead. Live latents of a good SAE end on the tips of the arrows. "
+            + (f"All films are of seed {seed}." if len(result.coords["seed"]) > 1 else "")
+        )
+        page.gallery(list(films(result)))
+    sweep.ending(page, result)
+    return page.write()
+
+
+def _spec(result: Result) -> Synthetic:
+    (description,) = result.run["data"].values()
+    return Synthetic(**{k: v for k, v in description.items() if k != "type"})
+
+
+def _data(page: Page, result: Result) -> None:
+    spec, seed = _spec(result), int(result.coords["seed"][0])
+    batch = result.run["settings"]["batch_size"]
+    t = recovery.truth_of(spec, seed)
+    F = np.asarray(t.F)
+    page.heading("The data")
+    page.figure(
+        "features",
+        "Left: vectors drawn from a Gaussian. Right: the same vectors scaled to length 1, on the unit "
+        f"sphere. These are the true features of seed {seed}.",
+        plots.features(np.asarray(gaussian_features(spec, stream(seed, "truth"))), F),
+    )
+    codes = recovery.codes_of(spec, seed, FREQUENCY_SAMPLES, batch)
+    # One sample from each of so many batches, because a batch shares a draw of what is likely in it.
+    few = codes[: SAMPLES * batch : batch]
+    page.figure(
+        "samples",
+        "Each sample is a sum of the features that are active in it, with random strengths. The "
+        "numbers are those of the features.",
+        plots.samples(F, few),
+    )
+    seeds = [
+        (recovery.codes_of(spec, s, FREQUENCY_SAMPLES, batch) > 0).mean(0)
+        for s in result.coords["seed"]
+    ]
+    page.figure(
+        "frequencies",
+        f"Share of {FREQUENCY_SAMPLES:,} samples in which each feature is active.",
+        plots.frequencies(np.array(seeds), np.asarray(t.p)),
+    )
+
+
+def _pca(page: Page, result: Result, rows: list[dict[str, Any]]) -> None:
+    pca = np.array([row["mmcs"] for row in rows])
+    spec = _spec(result)
+    best = result.best("mmcs_true_to_dict")
+    where: dict[str, Any] = {"l1": best["l1"], "ratio": best["ratio"]}
+    after, _ = result.grid("mmcs_true_to_dict", **where)
+    page.heading("Is that a lot? PCA and chance for comparison")
+    theirs = published.TOY3D_PCA
+    lines = [
+        _line(f"PCA ({min(3, spec.n_features)} directions)", pca),
+        *(
+            _line(f"random dictionary of ratio {ratio:g}: the SAEs before training", before)
+            for ratio in result.coords["ratio"]
+            if result.run["finished"]
+            for before in [_before(result, ratio)]
+        ),
+        {
+            "dictionary": f"best SAEs (L1 {best['l1']:.2g}, ratio {best['ratio']:g})",
+            "MMCS": float(after[0, 0]),
+            "sd": best.get("mmcs_true_to_dict_sd"),
+            "draws": len(result.coords["seed"]),
+        },
+    ]
+    page.table(Table(lines), "recovery", words=True)
+    below = float(np.mean(pca <= theirs))
+    page.paragraph(
+        f"The text gives {theirs} for PCA, from one draw of the features; {100 * below:.0f} % of our "
+        f"{len(pca)} draws lie there or below. MMCS counts the sign of a direction, and the sign of a "
+        "principal axis is arbitrary. In three dimensions a dictionary of many random directions lies "
+        "close to every feature already, so a high MMCS alone says little here; the films show more."
+    )
+    page.figure(
+        "pca", "MMCS of PCA over draws of the features.", plots.distribution(pca, "MMCS of PCA", theirs)
+    )
+
+
+def _line(name: str, values: np.ndarray) -> dict[str, Any]:
+    mean, spread = plots.mean_and_spread(values)
+    return {"dictionary": name, "MMCS": mean, "sd": spread, "draws": len(values)}
+
+
+def _before(result: Result, ratio: float) -> np.ndarray:
+    """MMCS of the initial dictionaries of one ratio, one a seed: they are the same for every L1."""
+    assert result.features is not None
+    one = {"ratio": ratio, "l1": result.coords["l1"][0]}
+    return np.array(
+        [
+            _scores(result.features[0, i], result.snapshots(seed=seed, **one))[0]
+            for i, seed in enumerate(result.coords["seed"])
+        ]
+    )
+
+
+def _scores(F: np.ndarray, taken: Snapshots) -> np.ndarray:
+    """MMCS of the true features with the dictionary at each snapshot."""
+    n, d_sae, d_in = taken.W_dec.shape
+    rows = taken.W_dec.reshape(-1, d_in)
+    flat = np.asarray(cosines(jnp.asarray(F), jnp.asarray(rows)))
+    return flat.reshape(len(F), n, d_sae).max(-1).mean(0)
+
+
+def films(result: Result) -> Iterator[tuple[str, str, bytes]]:
+    """Name, caption and GIF of every SAE of the first seed."""
+    assert result.features is not None
+    F, seed = result.features[0, 0], result.coords["seed"][0]
+    for ratio in result.coords["ratio"]:
+        for l1 in result.coords["l1"]:
+            taken = result.snapshots(ratio=ratio, l1=l1, seed=seed)
+            chosen = plots.film_steps(taken.steps)
+            title = f"ratio {ratio:g}, L1 {l1:.2g}"
+            frames = plots.film(
+                F, taken.W_dec[chosen], taken.alive[chosen], _scores(F, taken)[chosen],
+                taken.steps[chosen], title,
+            )  # fmt: skip
+            yield f"film_ratio-{ratio:g}_l1-{l1:g}", title, gif.encode(frames)
