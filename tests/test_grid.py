@@ -131,7 +131,7 @@ def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
         ("--l1=nan", "l1: got nan, allowed: a number, 0 or more"),
         ("--l1=0.1;0.2", r"l1: got \['0.1;0.2'\], allowed: numbers separated by commas"),
         ("--l1=0.1,0.1", r"l1: got \(0\.1, 0\.1\), allowed: each value once"),
-        ("--seeds=0.5", r"seeds: got \['0.5'\], allowed: whole numbers separated by commas"),
+        ("--seeds=0.5", r"seeds: got \['0.5'\], allowed: whole numbers or ranges .* separated by commas"),
         ("--seeds=-1", "seeds: got -1, allowed: a whole number from 0"),
         ("--lr=0", r"lr: got 0\.0, allowed: a number above 0"),
         ("--d_in=0", "d_in: got 0, allowed: 1 or more"),

@@ -1,5 +1,6 @@
 """What the commands of all studies share: their flags, one-line errors, the flagfile that replays."""
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -26,12 +27,14 @@ def define_workdir(own: flags.FlagValues, default: str | None) -> None:
 
 
 def define_training(
-    own: flags.FlagValues, *, l1: Sequence[float], seeds: Sequence[int], lr: Sequence[float],
+    own: flags.FlagValues, *, l1: Sequence[float], seeds: Sequence[int | str], lr: Sequence[float],
     steps: int, eval_every: int,
 ) -> None:  # fmt: skip
     """The flags that every study has which trains a sweep, with this study's defaults."""
     flags.DEFINE_list("l1", texts(l1), "L1 coefficients.", flag_values=own)
-    flags.DEFINE_list("seeds", texts(seeds), "One SAE of each kind for each seed.", flag_values=own)
+    flags.DEFINE_list(
+        "seeds", texts(seeds), "One SAE of each kind for each; 0-4 is five of them.", flag_values=own
+    )
     flags.DEFINE_list("lr", texts(lr), "Adam's learning rates.", flag_values=own)
     flags.DEFINE_integer("steps", steps, "Training steps.", flag_values=own)
     flags.DEFINE_integer("eval_every", eval_every, "Steps between evaluations.", flag_values=own)
@@ -45,18 +48,22 @@ def define_training(
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:
-    """The numbers in a list flag.
+    """The numbers in a list flag; among whole numbers, `2-5` stands for 2, 3, 4, 5.
 
     Raises:
         ValueError: where one is none, naming the flag.
     """
+    out = []
     try:
-        return [kind(text) for text in own[name].value or []]
+        for text in own[name].value or []:
+            ends = re.fullmatch(r"(\d+)-(\d+)", text) if kind is int else None
+            out += range(int(ends[1]), int(ends[2]) + 1) if ends else [kind(text)]
     except ValueError:
         raise ValueError(
             f"{name}: got {own[name].value!r}, allowed: "
-            f"{'whole numbers' if kind is int else 'numbers'} separated by commas"
+            f"{'whole numbers or ranges (0-4)' if kind is int else 'numbers'} separated by commas"
         ) from None
+    return out
 
 
 def one_number(own: flags.FlagValues, name: str) -> float:

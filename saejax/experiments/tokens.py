@@ -25,7 +25,7 @@ flags.DEFINE_string(
 )  # fmt: skip
 flags.DEFINE_integer("d_sae", 20, "Number of latents.", flag_values=FLAGS)
 command.define_training(
-    FLAGS, l1=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3), seeds=range(100), lr=(0.01,), steps=2000,
+    FLAGS, l1=(0.001, 0.003, 0.01, 0.03, 0.1, 0.3), seeds=("0-99",), lr=(0.01,), steps=2000,
     eval_every=100,
 )  # fmt: skip
 flags.DEFINE_float(

@@ -20,7 +20,7 @@ command.define_workdir(FLAGS, "runs/toy3d")
 flags.DEFINE_enum("dataset", "correlated", KINDS, "Which features fire together.", flag_values=FLAGS)
 flags.DEFINE_list("ratio", ["4", "8"], "d_sae over n_features.", flag_values=FLAGS)
 command.define_training(
-    FLAGS, l1=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0), seeds=range(5), lr=(0.01,), steps=3000, eval_every=100
+    FLAGS, l1=(0.01, 0.03, 0.1, 0.3, 1.0, 3.0), seeds=("0-4",), lr=(0.01,), steps=3000, eval_every=100
 )
 flags.DEFINE_integer("n_features", 6, "Number of true features.", flag_values=FLAGS)
 flags.DEFINE_float("avg_active", 1.5, "Mean active features in a sample.", flag_values=FLAGS)

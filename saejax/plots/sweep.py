@@ -27,6 +27,11 @@ _STYLE = {
     "mmcs_dict_to_true": Style(
         "MMCS of the dictionary's latents", "1 = every latent is a true feature", spec=".2f"
     ),
+    "live_to_true": Style(
+        "Live latents: best cosine with a true feature",
+        "1 = every live latent is a true feature",
+        spec=".2f",
+    ),
     "mmcs_to_next_larger": Style(
         "MMCS with the next larger dictionary", "1 = it finds the same latents again", spec=".2f"
     ),
@@ -69,7 +74,7 @@ def _norm(values: np.ndarray, metric: str) -> Normalize:
     if finite.size == 0:
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
-    if metric.startswith("mmcs"):
+    if metric.startswith("mmcs") or metric == "live_to_true":
         return Normalize(0, 1)
     if metric == "dead_latents":
         return SymLogNorm(linthresh=1, vmin=0, vmax=max(high, 1))

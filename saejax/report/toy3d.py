@@ -35,6 +35,8 @@ def build(path: Path) -> Path:
     for variant in sweep.variants(result):
         for picture in sweep.heatmaps(result, variant):
             page.figure(*picture)
+    if result.run["finished"]:
+        _live_latents(page, result)
     if (path / "pca.jsonl").exists():
         _pca(page, result, read_rows(path / "pca.jsonl"))
     if result.run["finished"]:
@@ -122,6 +124,34 @@ def _pca(page: Page, result: Result, rows: list[dict[str, Any]]) -> None:
     page.figure(
         "pca", "MMCS of PCA over draws of the features.", plots.distribution(pca, "MMCS of PCA", theirs)
     )
+
+
+def _live_latents(page: Page, result: Result) -> None:
+    assert result.features is not None
+    coords = result.coords
+    first_and_last = np.full((2, *(len(coords[axis]) for axis in ("seed", "ratio", "l1"))), np.nan)
+    for i, ratio, l1 in np.ndindex(first_and_last.shape[1:]):
+        taken = result.snapshots(
+            seed=coords["seed"][i], ratio=coords["ratio"][ratio], l1=coords["l1"][l1]
+        )
+        for end in (0, -1):
+            live = taken.W_dec[end][taken.alive[end]]
+            if len(live):
+                cosine = cosines(jnp.asarray(live), jnp.asarray(result.features[0, i]))
+                first_and_last[end, i, ratio, l1] = float(cosine.max(-1).mean())
+    before, _ = plots.mean_and_spread(first_and_last[0].mean(-1))
+    start = ", ".join(
+        f"{value:.2f} at ratio {ratio:g}" for value, ratio in zip(before, coords["ratio"], strict=True)
+    )
+    page.figure(
+        "heatmap_live_to_true",
+        "Mean over the live latents of the best cosine with a true feature: 1 = every live latent is a "
+        f"true feature. Before training, by chance, it is {start}.",
+        plots.heatmaps(
+            {next(iter(result.run["data"])): plots.mean_and_spread(first_and_last[1])},
+            coords["ratio"], coords["l1"], "live_to_true", n_seeds=len(coords["seed"]),
+        ),
+    )  # fmt: skip
 
 
 def _line(name: str, values: np.ndarray) -> dict[str, Any]:
