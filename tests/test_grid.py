@@ -121,7 +121,7 @@ def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
     ("flag", "message"),
     [
         ("--datasets=", "datasets: got '', allowed: each of uncorrelated, correlated, copula"),
-        ("--datasets=gaussian", "datasets: got 'gaussian', allowed: uncorrelated, correlated, copula"),
+        ("--datasets=gaussian", "datasets: got 'gaussian', allowed: each of uncorrelated, correlated, copula"),
         ("--datasets=copula,copula", "datasets: got 'copula,copula', allowed: .* at most once"),
         ("--ratio=", "ratio: got no value, allowed: at least one"),
         ("--ratio=0", r"ratio: got 0\.0, allowed: a number above 0"),

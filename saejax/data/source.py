@@ -113,24 +113,11 @@ class ArraySource:
 
 
 @dataclass(frozen=True)
-class FullBatch:
+class FullBatch(ArraySource):
     """A small table of which every batch is the whole, in its order; evaluations see it too.
 
     The batch size must be the number of rows.
     """
-
-    shared: Float[Array, "n d_in"] = field(repr=False)
-    n_features: None = None
-
-    @property
-    def d_in(self) -> int:
-        return self.shared.shape[1]
-
-    def setup(self, key: PRNGKeyArray) -> None:
-        return None
-
-    def features(self, arrays: None) -> None:
-        return None
 
     def sample(
         self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
@@ -138,7 +125,7 @@ class FullBatch:
         return shared
 
     def describe(self) -> dict[str, Any]:
-        return {"type": "full batch", "rows": self.shared.shape[0], "d_in": self.d_in}
+        return super().describe() | {"type": "full batch"}
 
 
 @dataclass(frozen=True)

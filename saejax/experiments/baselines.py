@@ -101,26 +101,11 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
         FileNotFoundError: for a grid workdir that holds no run.
     """
     resolve()
-    for name, allowed in (("datasets", KINDS), ("methods", baselines.METHODS)):
-        got = FLAGS[name].value or []
-        if not got or len({*got}) < len(got) or not {*got} <= {*allowed}:
-            raise ValueError(
-                f"{name}: got {','.join(got)!r}, allowed: each of {', '.join(allowed)} at most once, "
-                "at least one"
-            )
+    methods = command.chosen(FLAGS, "methods", baselines.METHODS)
     seeds = command.numbers(FLAGS, "seeds", int)
     if not seeds or len({*seeds}) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
         raise ValueError(f"seeds: got {seeds}, allowed: distinct whole numbers from 0 to 2**32 - 1")
-    specs = {
-        kind: Synthetic(
-            kind,
-            d_in=FLAGS.d_in,
-            n_features=FLAGS.n_features,
-            avg_active=FLAGS.avg_active,
-            feature_decay=FLAGS.feature_decay,
-        )
-        for kind in FLAGS.datasets
-    }
+    specs = command.data_sets(FLAGS)
     sizes = {name: command.numbers(FLAGS, name, int) for name in ("sizes", "kmeans_sizes")}
     for name, values in sizes.items():
         if any(n < FLAGS.n_features for n in values) or (name == "sizes" and not values):
@@ -134,9 +119,7 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
         raise ValueError(
             f"tsne_samples: got {FLAGS.tsne_samples}, allowed: more than {embedding.PERPLEXITY:g}"
         )
-    plan = Comparison(
-        specs, FLAGS.methods, seeds, sizes["sizes"], sizes["kmeans_sizes"], FLAGS.batch_size
-    )
+    plan = Comparison(specs, methods, seeds, sizes["sizes"], sizes["kmeans_sizes"], FLAGS.batch_size)
     maps = {
         decay: {name: replace(spec, feature_decay=decay) for name, spec in specs.items()}
         for decay in command.numbers(FLAGS, "decays")

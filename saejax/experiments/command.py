@@ -5,11 +5,13 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
+from saejax.data.synthetic import KINDS, Synthetic
 from saejax.precision import PRECISIONS
 
 
@@ -76,6 +78,32 @@ def one_number(own: flags.FlagValues, name: str) -> float:
     if len(values) != 1:
         raise ValueError(f"{name}: got {own[name].value!r}, allowed: one number")
     return values[0]
+
+
+def chosen(own: flags.FlagValues, name: str, allowed: Sequence[Any]) -> list[Any]:
+    """The entries of a list flag, of which only some are allowed.
+
+    Raises:
+        ValueError: for none, for one that is not allowed, and for one that stands twice.
+    """
+    got = own[name].value or []
+    if not got or len({*got}) < len(got) or not {*got} <= {*allowed}:
+        raise ValueError(
+            f"{name}: got {','.join(got)!r}, allowed: each of {', '.join(allowed)} at most once, at "
+            "least one"
+        )
+    return got
+
+
+def data_sets(own: flags.FlagValues) -> dict[str, Synthetic]:
+    """The data sets of `--datasets`, with every setting of `Synthetic` that the study has a flag for.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    names = [field.name for field in fields(Synthetic) if field.name in own]
+    settings: dict[str, Any] = {name: own[name].value for name in names}
+    return {kind: Synthetic(kind, **settings) for kind in chosen(own, "datasets", KINDS)}
 
 
 def flagfile(own: flags.FlagValues) -> str:

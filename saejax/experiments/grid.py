@@ -63,25 +63,6 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
         lr=command.numbers(FLAGS, "lr"),
         resample=[on_off[value] for value in resample],
     )
-    if not FLAGS.datasets or len(set(FLAGS.datasets)) < len(FLAGS.datasets):
-        raise ValueError(
-            f"datasets: got {','.join(FLAGS.datasets)!r}, allowed: each of {', '.join(KINDS)} at most "
-            "once, at least one"
-        )
-    for kind in FLAGS.datasets:
-        if kind not in KINDS:
-            raise ValueError(f"datasets: got {kind!r}, allowed: {', '.join(KINDS)}")
-    data = {
-        kind: Synthetic(
-            kind,
-            d_in=FLAGS.d_in,
-            n_features=FLAGS.n_features,
-            avg_active=FLAGS.avg_active,
-            feature_decay=FLAGS.feature_decay,
-            copula_strength=FLAGS.copula_strength,
-        )
-        for kind in FLAGS.datasets
-    }
     settings = Settings(
         steps=FLAGS.steps,
         batch_size=FLAGS.batch_size,
@@ -90,7 +71,7 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
         matmul_precision=FLAGS.matmul_precision,
         cell_batch=FLAGS.cell_batch,
     )
-    return sweep, data, settings
+    return sweep, command.data_sets(FLAGS), settings
 
 
 def main(argv: list[str]) -> None:
