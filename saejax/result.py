@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -107,6 +108,15 @@ class Result:
                     raise ValueError(f"{name}: got {where[name]!r}, allowed: {allowed}")
             chosen.append(hits)
         return tuple(chosen)
+
+    @property
+    def variants(self) -> list[dict[str, Any]]:
+        """Every combination of the swept ones of lr and resample, each to be given to `select`.
+
+        An axis is swept where it has several values; one empty combination where neither is.
+        """
+        swept = {name: self.coords[name] for name in ("lr", "resample") if len(self.coords[name]) > 1}
+        return [dict(zip(swept, values, strict=True)) for values in product(*swept.values())]
 
     def values(self, metric: str) -> np.ndarray:
         """Final values [*shape] of a metric, NaN in cells that were frozen as not finite.

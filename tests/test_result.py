@@ -105,6 +105,38 @@ def test_wrong_coordinates_are_refused_with_the_allowed_ones(result, where, mess
         result.select(**where)
 
 
+# ---------------------------------------------------------------------------------------- variants
+
+
+@pytest.mark.parametrize(
+    ("swept", "variants"),
+    [
+        ({}, [{}]),
+        ({"lr": (1e-3, 1e-2)}, [{"lr": 1e-3}, {"lr": 1e-2}]),
+        ({"resample": (False, True)}, [{"resample": False}, {"resample": True}]),
+        (
+            {"lr": (1e-3, 1e-2), "resample": (True, False)},
+            [
+                {"lr": 1e-3, "resample": True},
+                {"lr": 1e-3, "resample": False},
+                {"lr": 1e-2, "resample": True},
+                {"lr": 1e-2, "resample": False},
+            ],
+        ),
+    ],
+)
+def test_variants_combine_what_is_swept_of_lr_and_resample(swept, variants):
+    assert make(COORDS | swept).variants == variants
+
+
+def test_each_cell_is_of_one_variant():
+    result = make(COORDS | {"lr": (1e-3, 1e-2), "resample": (True, False)})
+    hits = np.zeros([len(v) for v in result.coords.values()])
+    for where in result.variants:
+        hits[np.ix_(*result.select(**where))] += 1
+    assert (hits == 1).all()
+
+
 # ---------------------------------------------------------------------------------------- table
 
 
