@@ -173,7 +173,8 @@ def of_saes(grid: Result, plan: Comparison) -> dict[str, Float[np.ndarray, "seed
 
     Returns:
         `DATASET/SAE, ...` for the best L1 (by MMCS, mean over the seeds) of ratio 1, which has as many
-        directions as k-means, and of the best ratio. All seeds of the grid.
+        directions as k-means, and of the best ratio. All seeds of the grid; NaN in those whose SAE was
+        frozen as not finite.
     """
     assert grid.best_cosine is not None
     out = {}
@@ -183,7 +184,8 @@ def of_saes(grid: Result, plan: Comparison) -> dict[str, Float[np.ndarray, "seed
             best = grid.best("mmcs_true_to_dict", dataset=dataset, **where)
             at = {name: best[name] for name in ("dataset", "ratio", "l1", "lr", "resample")}
             chosen = np.ix_(*grid.select(**at))
-            cosine = grid.best_cosine[-1][chosen].reshape(-1, grid.best_cosine.shape[-1])
+            trained = grid.final["frozen_at"][chosen] < 0
+            cosine = np.where(trained[..., None], grid.best_cosine[-1][chosen], np.nan)
             name = f"SAE, ratio {best['ratio']:g}, L1 {best['l1']:.2g}"
-            out[f"{dataset}/{name}"] = cosine
+            out[f"{dataset}/{name}"] = cosine.reshape(-1, cosine.shape[-1])
     return out

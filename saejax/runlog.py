@@ -29,8 +29,11 @@ Coords = Mapping[str, tuple]
 def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
     """Writes a file beside its place and moves it there, so that it is whole or absent."""
     part = path.with_name(f".{path.stem}.part{path.suffix}")
-    write(part)
-    os.replace(part, path)
+    try:
+        write(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -120,16 +123,17 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     _atomic(path, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays))
 
 
-def discard(path: Path, rows: str) -> None:
+def discard(path: Path, rows: str, was_there: bool) -> None:
     """Removes what a run wrote before it measured anything, so that it can be started again.
 
     Args:
-        path: its workdir.
+        path: its workdir. What others have put there meanwhile is kept, and the folder with it.
         rows: name of the file of its measurements.
+        was_there: whether the folder is older than the run, and stays.
     """
     for name in ("run.json", "config.flags", rows):
         (path / name).unlink(missing_ok=True)
-    if not any(path.iterdir()):
+    if not was_there and not any(path.iterdir()):
         path.rmdir()
 
 
@@ -141,22 +145,31 @@ class RunLog:
         run: what `run.json` holds. The object is kept, and written again when the run ends.
         flags: text of `config.flags`, None for a run that no command started.
 
+    Attributes:
+        measured: whether an evaluation has been written.
+
     Raises:
         FileExistsError: when something is in the way; nothing is touched then.
     """
 
     def __init__(self, workdir: str | Path, run: dict[str, Any], flags: str | None) -> None:
+        self._was_there = Path(workdir).exists()
         self.path = new_workdir(workdir)
         self.run = run
-        write_run(self.path, run, finished=False)
-        if flags is not None:
-            write_text(self.path / "config.flags", flags)
+        self.measured = False
         self.metrics = self.path / "metrics.jsonl"
-        self.metrics.touch()
+        try:
+            write_run(self.path, run, finished=False)
+            if flags is not None:
+                write_text(self.path / "config.flags", flags)
+            self.metrics.touch()
+        except BaseException:
+            self.discard()
+            raise
 
     def discard(self) -> None:
-        """Takes a run back that ended before its first evaluation."""
-        discard(self.path, self.metrics.name)
+        """Takes a run back that ended before its first evaluation was written."""
+        discard(self.path, self.metrics.name, self._was_there)
 
     def evaluation(
         self, step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
@@ -170,6 +183,7 @@ class RunLog:
             measured_here = {name: float(f"{a[index]:.7g}") for name, a in scalars.items()}
             rows.append(row | measured_here)
         append_rows(self.metrics, rows)
+        self.measured = True
 
     def finish(self, result: Result) -> None:
         """Writes results and dictionaries, then marks the run as finished."""

@@ -71,12 +71,11 @@ def train(
     plan = make_plan(sweep, data, settings or Settings())
     run = plan.describe() | ({"study": dict(study)} if study else {})
     log = RunLog(workdir, run, flags) if workdir is not None else None
-    history: list[dict[str, np.ndarray]] = []
     try:
         with _progress_bar(plan, progress) as bar:
-            result = _run(plan, run, history, log, bar)
+            result = _run(plan, run, log, bar)
     except BaseException:
-        if log and not history:
+        if log and not log.measured:
             log.discard()
         raise
     if log:
@@ -84,10 +83,8 @@ def train(
     return result
 
 
-def _run(
-    plan: Plan, run: dict[str, Any], history: list[dict[str, np.ndarray]], log: RunLog | None, bar: tqdm
-) -> Result:
-    """Compiles and trains; fills `run` and `history` while it goes."""
+def _run(plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm) -> Result:
+    """Compiles and trains; fills `run` while it goes."""
     started = time.perf_counter()
     state = start(plan)
     step_and_measure = compile_chunk(plan, state)
@@ -97,6 +94,7 @@ def _run(
     bar.reset(plan.settings.steps)
 
     run["chunk_seconds"] = []
+    history: list[dict[str, np.ndarray]] = []
     every = plan.settings.eval_every
     for step in range(0, plan.settings.steps, every):
         started = time.perf_counter()

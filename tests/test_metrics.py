@@ -199,6 +199,34 @@ def test_a_latent_at_the_threshold_is_dead():
         assert got["l0"] == 4
 
 
+@pytest.mark.parametrize("apply_b_dec_to_input", [False, True])
+def test_alive_are_the_latents_that_exceed_the_threshold_in_any_batch(apply_b_dec_to_input):
+    params, batches = make()
+    config = SAEConfig(use_b_dec=True, apply_b_dec_to_input=apply_b_dec_to_input)
+    W_enc, b_enc, _, b_dec = (np.float64(a) for a in params)
+    seen = np.float64(batches) - (b_dec if apply_b_dec_to_input else 0.0)
+    first, second = np.maximum(seen @ W_enc + b_enc, 0).max(1)
+    counts = set()
+    # Each threshold lies between what one latent reaches in the two batches.
+    for j in (np.argmax(first - second), np.argmax(second - first)):
+        threshold = float(first[j] + second[j]) / 2
+        got = metrics.alive(params, batches, config, threshold)
+        assert (got.shape, got.dtype) == ((D_SAE,), bool)
+        np.testing.assert_array_equal(got, np.maximum(first, second) > threshold)
+        dead = metrics.reconstruction(params, batches, L1, config, threshold)["dead_latents"]
+        assert (~np.asarray(got)).sum() == dead
+        counts.add(int(dead))
+    assert 0 < min(counts) <= max(counts) < D_SAE, "thresholds must matter"
+
+
+def test_a_latent_at_the_threshold_is_not_alive():
+    zeros = jnp.zeros((D_IN, D_SAE))
+    params = Params(zeros, jnp.array([0.0, 0.25, 0.5, 0.75, 1.0]), zeros.T)
+    for threshold, dead in ((0.0, 1), (0.5, 3)):
+        got = metrics.alive(params, make()[1], SAEConfig(), threshold)
+        np.testing.assert_array_equal(got, np.arange(D_SAE) >= dead)
+
+
 @pytest.mark.parametrize("use_b_dec", [False, True])
 def test_how_samples_are_split_into_batches_does_not_matter(use_b_dec):
     params, batches = make(use_b_dec)

@@ -18,6 +18,17 @@ BAD = [
     ({"eval_batches": -1}, "eval_batches", "-1", "1 or more"),
     ({"steps": 10, "eval_every": 4}, "steps", "10", "a multiple of eval_every=4"),
     ({"steps": 4, "eval_every": 10}, "steps", "4", "a multiple of eval_every=10"),
+    (
+        {"eval_every": 6, "steps": 6, "snapshot_every": 4},
+        "snapshot_every",
+        "4",
+        "divisor of eval_every=6",
+    ),
+    ({"eval_every": 6, "steps": 6, "snapshot_every": 12}, "snapshot_every", "12", "0, or a divisor"),
+    ({"snapshot_every": -1}, "snapshot_every", "-1", "0 (never) or more"),
+    ({"snapshot_every": 2.5}, "snapshot_every", "2.5", "whole number"),
+    ({"snapshot_every": 2.0}, "snapshot_every", "2.0", "whole number"),
+    ({"snapshot_every": True}, "snapshot_every", "True", "whole number"),
     ({"matmul_precision": "fp8"}, "matmul_precision", "'fp8'", "highest, tf32, bf16"),
     ({"cell_batch": 0}, "cell_batch", "0", "1 or more"),
     ({"dead_threshold": -0.1}, "dead_threshold", "-0.1", "0 or more"),
@@ -73,7 +84,7 @@ def test_defaults_are_the_published_values():
     settings = Settings()
     assert (settings.steps, settings.batch_size, settings.eval_batches) == (30_000, 4096, 10)
     assert settings.sae == SAEConfig("mean", use_b_dec=False, unit_norm=True)
-    assert settings.resample.every == 0
+    assert settings.resample.every == settings.snapshot_every == 0
     assert (settings.dead_threshold, settings.track_threshold) == (0.0, 0.9)
     assert settings.matmul_precision == "highest"
 
@@ -90,6 +101,8 @@ def test_window_is_ten_steps_or_as_many_as_there_are():
 
 def test_limits_are_allowed():
     Settings(steps=1, batch_size=1, eval_every=1, eval_batches=1, cell_batch=1)
+    for every in (0, 1, 2, 3, 6):
+        assert Settings(steps=6, eval_every=6, snapshot_every=every).snapshot_every == every
     Settings(track_threshold=1e-6)
     Settings(track_threshold=1.0)
     Resample(every=4, window=4)

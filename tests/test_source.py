@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 from saejax.data import synthetic
-from saejax.data.source import Source, as_source, as_sources
+from saejax.data.source import FullBatch, Source, as_source, as_sources
 from saejax.data.synthetic import Synthetic
 
 SPEC = Synthetic(d_in=4, n_features=6, avg_active=1.0)
@@ -83,6 +83,33 @@ def test_array_reads_the_rows_it_is_handed():
     np.testing.assert_array_equal(x, np.zeros((3, 4)))
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_full_batch_is_the_whole_table_in_order_whatever_the_key(seed):
+    source = as_source(FullBatch(jnp.array(ROWS)), 12)
+    key = jax.random.key(seed)
+    arrays = source.setup(key)
+    assert (source.d_in, source.n_features, source.features(arrays)) == (4, None, None)
+    x = jax.jit(source.sample, static_argnums=3)(source.shared, arrays, key, 12)
+    np.testing.assert_array_equal(x, ROWS.astype(np.float32))
+
+
+def test_full_batch_reads_the_rows_it_is_handed():
+    source = as_source(FullBatch(jnp.array(ROWS)), 12)
+    handed = jnp.array(ROWS[::-1])
+    np.testing.assert_array_equal(source.sample(handed, None, jax.random.key(0), 12), handed)
+
+
+def test_full_batch_of_numpy_or_of_whole_numbers_becomes_float32(unchecked):
+    for array in (
+        np.arange(12).reshape(3, 4),
+        jnp.arange(12).reshape(3, 4),
+        np.arange(12.0).reshape(3, 4),
+    ):
+        source = as_source(FullBatch(array), 3)
+        np.testing.assert_array_equal(source.shared, np.arange(12.0).reshape(3, 4))
+        assert source.shared.dtype == jnp.float32
+
+
 def test_function_is_called_with_the_key():
     source, key = as_source(squares, 8), jax.random.key(7)
     assert (source.d_in, source.n_features) == (4, None)
@@ -112,6 +139,7 @@ def test_ready_source_passes_through():
         (ROWS, ["data"]),
         (squares, ["data"]),
         (Ones(), ["data"]),
+        ({"table": FullBatch(jnp.ones((8, 4)))}, ["table"]),
         ({"a": ROWS, "b": squares, "c": Ones()}, ["a", "b", "c"]),
         ({"z": SPEC, "y": SPEC}, ["z", "y"]),
         ({"GPT-2_layer+6.v1": ROWS}, ["GPT-2_layer+6.v1"]),
@@ -128,6 +156,7 @@ def test_names_and_their_order(data, names):
     [
         (SPEC, {"type": "synthetic", "kind": "uncorrelated", "n_features": 6, "avg_active": 1.0}),
         (ROWS, {"type": "array", "rows": 12, "d_in": 4}),
+        (FullBatch(jnp.ones((8, 4))), {"type": "full batch", "rows": 8, "d_in": 4}),
         (squares, {"type": "function", "name": "squares", "d_in": 4}),
     ],
 )
@@ -158,6 +187,32 @@ def test_one_bad_number_is_enough():
     array[3, 2] = np.nan
     with pytest.raises(ValueError, match="finite"):
         as_source(array, 8)
+
+
+@pytest.mark.parametrize("batch_size", [1, 11, 13, 24])
+def test_full_batch_of_another_size_than_the_batch(batch_size):
+    message = f"batch_size: got {batch_size}, allowed with full batches of 'mine': its 12 rows"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        as_source(FullBatch(jnp.array(ROWS)), batch_size, "mine")
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (8, 3, 4), (0, 4), (8, 0)])
+def test_full_batch_of_another_shape(shape, unchecked):
+    message = f"data 'mine': got an array of shape {shape}, allowed: [rows, d_in], not empty"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        as_source(FullBatch(jnp.zeros(shape)), 8, "mine")
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, True])
+def test_full_batch_that_is_not_finite_numbers(bad, unchecked):
+    with pytest.raises(ValueError, match="data 'mine': the array must hold finite numbers only"):
+        as_source(FullBatch(jnp.full((8, 4), bad)), 8, "mine")
+
+
+def test_full_batch_of_something_else_is_a_type_error(unchecked):
+    message = "data 'mine': got full batches of list, allowed: an array [rows, d_in]"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        as_source(FullBatch([[1.0, 2.0]]), 1, "mine")  # pyright: ignore[reportArgumentType]
 
 
 @pytest.mark.parametrize("shape", [(8,), (7, 4), (8, 4, 1), (1, 8)])

@@ -121,6 +121,20 @@ def test_features_are_unit_rows_shared_by_all_kinds(kind):
     np.testing.assert_array_equal(t.F, truth(Synthetic("uncorrelated", **SMALL), KEY).F)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_are_the_gaussian_vectors_scaled_to_norm_1(kind):
+    spec = Synthetic(kind, **SMALL)
+    vectors = np.float64(synthetic.gaussian_features(spec, KEY))
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert np.ptp(norms) > 0.1
+    np.testing.assert_allclose(truth(spec, KEY).F, vectors / norms, atol=1e-6)
+
+
+def test_gaussian_features_are_standard_normal():
+    vectors = synthetic.gaussian_features(Synthetic(d_in=20, n_features=100), KEY)
+    assert stats.kstest(np.ravel(vectors), stats.norm.cdf).pvalue > 1e-3
+
+
 def test_features_point_everywhere():
     F = np.float64(truth(Synthetic(d_in=3, n_features=2000, avg_active=1.0), KEY).F)
     # A Gaussian direction in three dimensions has coordinates uniform in [-1, 1] (Archimedes).

@@ -1,7 +1,9 @@
 """Whole runs at tiny size against runs of one cell, plain Python loops and NumPy."""
 
 import io
+import json
 import re
+import sys
 import warnings
 from contextlib import redirect_stderr
 from dataclasses import replace
@@ -12,9 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saejax import Resample, Settings, Sweep, Synthetic, train
+from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, encode, load, recovery, sae, train
+from saejax.chunk import to_next_larger
 from saejax.data import synthetic
-from saejax.sweep import AXES, STREAMS, hypers, init_cells, public, step_group
+from saejax.data.source import FullBatch
+from saejax.sae import Params
+from saejax.sweep import AXES, STREAMS, Cells, hypers, init_cells, public, step_group
+from saejax.train import State
 
 D_IN, N_FEATURES, BATCH, EVAL_BATCHES, THRESHOLD = 6, 8, 16, 2, 0.7
 SPEC = Synthetic("uncorrelated", d_in=D_IN, n_features=N_FEATURES, avg_active=2.0)
@@ -157,6 +163,37 @@ def test_widths_are_compared_with_the_next_larger(big):
         if where["ratio"] == 0.5:
             own, larger = (big.dictionary(**where | {"ratio": r}).W_dec for r in (0.5, 2))
             np.testing.assert_allclose(got[index], best_cosines(own, larger).mean(), rtol=1e-5)
+
+
+def test_a_next_larger_dictionary_that_froze_is_not_compared_with():
+    rng = np.random.default_rng(0)
+    widths = {"wide": 4, "narrow": 2, "middle": 3}
+    frozen_at = {name: np.full((2, 2), -1) for name in widths}
+    frozen_at["narrow"][0, 0] = frozen_at["middle"][0, 1] = frozen_at["wide"][1, 0] = 7
+    rows = {name: rng.normal(size=(2, 2, n, D_IN)).astype(np.float32) for name, n in widths.items()}
+    groups = tuple(
+        Cells(
+            public(Params(*(jnp.zeros(0),) * 2, jnp.array(rows[name]))),  # pyright: ignore
+            None,  # pyright: ignore
+            jnp.array(frozen_at[name]),
+            None,
+        )
+        for name in widths
+    )
+    got = np.asarray(to_next_larger(groups, [1, 2, 0]))
+    assert np.isnan(got[:, 0]).all()
+    for i, own, larger in ((1, "narrow", "middle"), (2, "middle", "wide")):
+        np.testing.assert_array_equal(np.isnan(got[:, i]), frozen_at[larger] >= 0)
+        for at in zip(*np.nonzero(frozen_at[larger] < 0), strict=True):
+            expected = best_cosines(rows[own][at], rows[larger][at]).mean()
+            np.testing.assert_allclose(got[:, i][at], expected, rtol=1e-5)
+
+
+def test_seeds_have_the_same_features_in_studies_of_other_methods(big):
+    for index, seed in enumerate((3, 0)):
+        for dataset, spec in enumerate((SPEC, COPULA)):
+            F = recovery.truth_of(spec, seed).F
+            np.testing.assert_allclose(big.features[dataset, index], F, rtol=1e-6, atol=1e-7)
 
 
 def test_features_learned_and_unlearned_add_up(big):
@@ -333,6 +370,63 @@ def test_without_true_features_their_recovery_is_not_measured(mixed):
     assert np.isnan(mixed.final["mmcs_to_next_larger"][:, :, 0]).all()
 
 
+# ---------------------------------------------------------------------------------------- full batches
+
+TABLE = np.random.default_rng(8).normal(size=(7, 3)).astype(np.float32)
+TWO_LAYERS = SAEConfig(use_b_dec=True, unit_norm=False, init="linear", apply_b_dec_to_input=False)
+RATE, PENALTIES, SEED = 0.02, (0.3, 0.03), 2
+
+
+@pytest.fixture(scope="module")
+def full():
+    sweep = Sweep(l1=PENALTIES, ratio=5 / 3, seeds=SEED, lr=RATE)
+    settings = Settings(steps=8, batch_size=7, eval_every=4, eval_batches=1, sae=TWO_LAYERS)
+    return quiet(sweep, {"table": FullBatch(jnp.array(TABLE))}, settings)
+
+
+def two_linear_layers(l1, steps):
+    """Linear, ReLU, Linear, trained by Adam on MSE + l1 * mean activation, in float64.
+
+    Yields the weights (W_enc, b_enc, W_dec, b_dec), activations and the two terms before each step
+    and after the last.
+    """
+    x = TABLE.astype(np.float64)
+    start = sae.init(key_of(SEED, "init", 5), 3, 5, TWO_LAYERS)
+    weights = [np.float64(a) for a in start]
+    m, v = ([np.zeros_like(a) for a in weights] for _ in range(2))
+    for t in range(1, steps + 2):
+        W_enc, b_enc, W_dec, b_dec = weights
+        h = np.maximum(x @ W_enc + b_enc, 0)
+        error = h @ W_dec + b_dec - x
+        yield weights, h, (error**2).mean(), l1 * h.mean()
+        d_x_hat = 2 * error / error.size
+        d_pre = (d_x_hat @ W_dec.T + l1 / h.size) * (h > 0)
+        gradients = [x.T @ d_pre, d_pre.sum(0), h.T @ d_x_hat, d_x_hat.sum(0)]
+        m = [0.9 * a + 0.1 * g for a, g in zip(m, gradients, strict=True)]
+        v = [0.999 * a + 0.001 * g**2 for a, g in zip(v, gradients, strict=True)]
+        moments = zip(weights, m, v, strict=True)
+        weights = [
+            w - RATE * (a / (1 - 0.9**t)) / (np.sqrt(b / (1 - 0.999**t)) + 1e-8) for w, a, b in moments
+        ]
+
+
+@pytest.mark.parametrize("penalty", [0, 1])
+def test_full_batches_train_two_linear_layers_as_by_hand(full, penalty):
+    l1 = PENALTIES[penalty]
+    states = list(two_linear_layers(l1, 8))
+    (W_enc, b_enc, W_dec, b_dec), h, _, _ = states[-1]
+    assert np.abs(W_dec - states[0][0][2]).max() > 0.1
+    assert 0.1 < (h > 0).mean() < 0.9
+    params = full.dictionary(l1=l1)
+    expected = Params(*(np.asarray(a) for a in (W_enc, b_enc + b_dec @ W_enc, W_dec, b_dec)))  # pyright: ignore
+    assert_close(params, expected)
+    assert np.abs(b_dec @ W_enc).max() > 0.05, "the two forms of b_enc must differ"
+    assert_close(encode(jax.tree.map(jnp.array, params), jnp.array(TABLE)), h)
+    for evaluation, (_, _, mse, l1_loss) in enumerate(states[4::4]):
+        assert_close(full.history["mse"][evaluation][..., penalty, 0, 0].item(), mse)
+        assert_close(full.history["l1_loss"][evaluation][..., penalty, 0, 0].item(), l1_loss)
+
+
 # ---------------------------------------------------------------------------------------- trouble
 
 
@@ -417,3 +511,86 @@ def test_progress_bar_shows_step_time_left_and_rates(with_a_bad_rate):
 
 def test_no_progress_bar_when_it_is_off(recorded):
     assert recorded[2] == ""
+
+
+STUDY = {"name": "grid", "numbers": [1, 2.5], "nothing": None}
+INTERRUPTIONS = [KeyboardInterrupt(), RuntimeError("out of memory")]
+each_interruption = pytest.mark.parametrize("error", INTERRUPTIONS, ids=lambda e: type(e).__name__)
+
+
+def interrupt(monkeypatch, error, at, meanwhile=lambda: None):
+    """Makes `train` end with an error at this step; nothing is compiled, and every mse is 1."""
+
+    def compile_chunk(plan, state):
+        def chunk(*args):
+            if int(args[-1]) >= at:
+                meanwhile()
+                raise error
+            shape = (plan.n_source, len(plan.d_sae), plan.n_hyper)
+            return *args[:3], {"mse": jnp.ones(shape), "frozen_at": jnp.full(shape, -1)}, None
+
+        return chunk
+
+    module = sys.modules["saejax.train"]
+    monkeypatch.setattr(module, "start", lambda plan: State(*(None,) * 6))  # pyright: ignore
+    monkeypatch.setattr(module, "compile_chunk", compile_chunk)
+
+
+def end(path, error, **kwargs):
+    with pytest.raises(type(error)):
+        quiet(TWO_L1, ROWS, PLAIN, workdir=path, flags="--steps=8\n", **kwargs)
+
+
+@each_interruption
+def test_a_run_that_ends_before_its_first_evaluation_leaves_no_folder(tmp_path, monkeypatch, error):
+    seen = []
+    path = tmp_path / "run"
+    interrupt(monkeypatch, error, 0, lambda: seen.extend(p.name for p in path.iterdir()))
+    for _ in range(2):
+        end(path, error)
+        assert list(tmp_path.iterdir()) == []
+    assert sorted(seen) == sorted(2 * ["config.flags", "metrics.jsonl", "run.json"])
+
+
+@each_interruption
+def test_an_empty_folder_is_empty_again(tmp_path, monkeypatch, error):
+    interrupt(monkeypatch, error, 0)
+    end(tmp_path, error)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_appeared_meanwhile_is_kept(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    interrupt(monkeypatch, INTERRUPTIONS[0], 0, lambda: (path / "notes.txt").write_text("mine"))
+    end(path, INTERRUPTIONS[0])
+    assert [(p.name, p.read_text()) for p in path.iterdir()] == [("notes.txt", "mine")]
+
+
+def test_a_first_evaluation_that_cannot_be_written_leaves_no_folder(tmp_path, monkeypatch):
+    def half(path, rows):
+        path.write_text(json.dumps(rows[0])[:20])
+        raise OSError("disk full")
+
+    interrupt(monkeypatch, INTERRUPTIONS[0], 8)
+    monkeypatch.setattr("saejax.runlog.append_rows", half)
+    end(tmp_path / "run", OSError())
+    assert list(tmp_path.iterdir()) == []
+
+
+@each_interruption
+def test_a_run_that_ends_after_its_first_evaluation_keeps_everything(tmp_path, monkeypatch, error):
+    interrupt(monkeypatch, error, 4)
+    end(tmp_path / "run", error, study=STUDY)
+    names = sorted(p.name for p in (tmp_path / "run").iterdir())
+    assert names == ["config.flags", "metrics.jsonl", "run.json"]
+    result = load(tmp_path / "run")
+    np.testing.assert_array_equal(result.steps, [4])
+    assert result.values("mse").shape == (1, 1, 2, 2, 1, 1)
+    assert result.run["study"] == STUDY
+    assert result.run["finished"] is False
+
+
+def test_a_study_that_is_not_json_is_an_error_that_leaves_no_folder(tmp_path, monkeypatch):
+    interrupt(monkeypatch, INTERRUPTIONS[0], 0)
+    end(tmp_path / "run", TypeError(), study={"name": object()})
+    assert list(tmp_path.iterdir()) == []

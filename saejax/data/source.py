@@ -163,13 +163,19 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
         name: how errors name the data set.
 
     Raises:
-        ValueError: for an array that is empty, not two-dimensional or not finite, and for a function
-            whose batch has another shape than [batch_size, d_in].
+        ValueError: for an array that is empty, not two-dimensional or not finite, for full batches of
+            another size than batch_size, and for a function whose batch has another shape than
+            [batch_size, d_in].
         TypeError: for anything else.
     """
     if isinstance(data, Synthetic):
         return SyntheticSource(data)
     if isinstance(data, FullBatch):
+        if not isinstance(data.shared, np.ndarray | jax.Array):
+            raise TypeError(
+                f"data {name!r}: got full batches of {type(data.shared).__name__}, allowed: an array "
+                "[rows, d_in]"
+            )
         rows = _rows(data.shared, name)
         if rows.shape[0] != batch_size:
             raise ValueError(
