@@ -98,7 +98,6 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
 
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
-        FileNotFoundError: for a grid workdir that holds no run.
     """
     resolve()
     methods = command.chosen(FLAGS, "methods", baselines.METHODS)
@@ -120,32 +119,40 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
             f"tsne_samples: got {FLAGS.tsne_samples}, allowed: more than {embedding.PERPLEXITY:g}"
         )
     plan = Comparison(specs, methods, seeds, sizes["sizes"], sizes["kmeans_sizes"], FLAGS.batch_size)
-    maps = {
-        decay: {name: replace(spec, feature_decay=decay) for name, spec in specs.items()}
-        for decay in command.numbers(FLAGS, "decays")
-    }
-    grid = runlog.load(FLAGS.grid_workdir) if FLAGS.grid_workdir else None
-    if grid is not None:
-        _check_grid(grid, specs)
-    return plan, maps, grid
+    maps = {}
+    for decay in command.numbers(FLAGS, "decays"):
+        try:
+            maps[decay] = {name: replace(spec, feature_decay=decay) for name, spec in specs.items()}
+        except ValueError as error:
+            raise ValueError(
+                f"decays: got {decay:g}, allowed: decays of possible data ({error})"
+            ) from None
+    return plan, maps, _grid(specs) if FLAGS.grid_workdir else None
 
 
-def _check_grid(grid: Result, specs: dict[str, Synthetic]) -> None:
-    """Refuses a grid whose data are not these, because its SAEs could not be compared."""
-    if grid.best_cosine is None:
-        raise ValueError(f"grid_workdir: got {FLAGS.grid_workdir!r}, allowed: a finished grid run")
+def _grid(specs: dict[str, Synthetic]) -> Result:
+    """The grid's result; refused where its data are not these, so that its SAEs cannot be compared."""
+    folder = Path(FLAGS.grid_workdir)
+    run = runlog.read_run(folder) if (folder / "run.json").exists() else {}
+    if not run.get("finished") or not run.get("n_features"):
+        raise ValueError(f"grid_workdir: got {str(folder)!r}, allowed: a finished grid run")
+    grid = runlog.load(folder)
     for name, spec in specs.items():
         theirs = grid.run["data"].get(name)
         if theirs is None:
             raise ValueError(
                 f"datasets: got {name!r}, allowed with this grid_workdir: {', '.join(grid.run['data'])}"
             )
-        for setting in ("d_in", "n_features", "avg_active", "feature_decay"):
-            if theirs.get(setting) != asdict(spec)[setting]:
+        theirs = {**theirs, "batch_size": run["settings"]["batch_size"]}
+        for setting, ours in {**asdict(spec), "batch_size": FLAGS.batch_size}.items():
+            if setting.startswith("copula") and spec.kind != "copula":
+                continue
+            if theirs.get(setting) != ours:
                 raise ValueError(
-                    f"{setting}: got {asdict(spec)[setting]}, allowed with this grid_workdir: "
-                    f"{theirs.get(setting)}, as its SAEs were trained with"
+                    f"{setting}: got {ours}, allowed with this grid_workdir: {theirs.get(setting)}, as "
+                    "its SAEs were trained with"
                 )
+    return grid
 
 
 def main(argv: list[str]) -> None:
@@ -154,27 +161,45 @@ def main(argv: list[str]) -> None:
         plan, maps, grid = config()
         for module, package in (("sklearn", "scikit-learn"), ("kmedoids", "kmedoids")):
             baselines.require(module, package, "the baselines study")
+        saes = recovery.of_saes(grid, plan) if grid is not None else {}
+        was_there = Path(FLAGS.workdir).exists()
         path = runlog.new_workdir(FLAGS.workdir)
-        run = {
-            "study": {"name": "baselines"},
-            "data": {name: asdict(spec) for name, spec in plan.specs.items()},
-            "plan": {k: list(v) for k, v in plan._asdict().items() if k not in ("specs", "batch_size")},
-            "batch_size": plan.batch_size,
-            "grid_workdir": FLAGS.grid_workdir,
-            **machine("scikit-learn", "kmedoids"),
-        }
-        runlog.write_run(path, run, finished=False)
-        runlog.write_text(path / "config.flags", command.flagfile(FLAGS))
-        (path / "fits.jsonl").touch()
-        with tqdm(total=plan.n_fits + sum(map(len, maps.values())), unit="fit") as bar:
-            rows, arrays = _fit(path, plan, bar)
-            arrays |= recovery.of_saes(grid, plan) if grid is not None else {}
-            runlog.write_arrays(path / "representedness.npz", arrays)
-            runlog.write_arrays(path / "tsne.npz", dict(_maps(plan, maps, bar)))
-        rows = claims.of_baselines(rows, grid)
-        runlog.append_rows(path / "claims.jsonl", [*rows, *(claims.of_grid(grid) if grid else [])])
-        runlog.write_run(path, run, finished=True)
-    print(f"report: {report.write(path)}")
+        fits = path / "fits.jsonl"
+        try:
+            _run(path, plan, maps, grid, saes)
+        except BaseException:
+            if not (fits.exists() and fits.stat().st_size):
+                runlog.discard(path, fits.name, was_there)
+            raise
+        print(f"report: {report.write(path)}")
+
+
+def _run(
+    path: Path,
+    plan: Comparison,
+    maps: dict[float, dict[str, Synthetic]],
+    grid: Result | None,
+    saes: dict[str, np.ndarray],
+) -> None:
+    """Everything in the workdir but the report; `saes` are the best cosines of the grid's."""
+    run = {
+        "study": {"name": "baselines"},
+        "data": {name: asdict(spec) for name, spec in plan.specs.items()},
+        "plan": {k: list(v) for k, v in plan._asdict().items() if k not in ("specs", "batch_size")},
+        "batch_size": plan.batch_size,
+        "grid_workdir": FLAGS.grid_workdir,
+        **machine("scikit-learn", "kmedoids"),
+    }
+    runlog.write_run(path, run, finished=False)
+    runlog.write_text(path / "config.flags", command.flagfile(FLAGS))
+    (path / "fits.jsonl").touch()
+    with tqdm(total=plan.n_fits + sum(map(len, maps.values())), unit="fit") as bar:
+        rows, arrays = _fit(path, plan, bar)
+        runlog.write_arrays(path / "representedness.npz", arrays | saes)
+        runlog.write_arrays(path / "tsne.npz", dict(_maps(plan, maps, bar)))
+    rows = claims.of_baselines(rows, grid)
+    runlog.append_rows(path / "claims.jsonl", [*rows, *(claims.of_grid(grid) if grid else [])])
+    runlog.write_run(path, run, finished=True)
 
 
 def _fit(path: Path, plan: Comparison, bar: tqdm) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:

@@ -59,7 +59,10 @@ def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float
     try:
         for text in own[name].value or []:
             ends = re.fullmatch(r"(\d+)-(\d+)", text) if kind is int else None
-            out += range(int(ends[1]), int(ends[2]) + 1) if ends else [kind(text)]
+            span = range(int(ends[1]), int(ends[2]) + 1) if ends else [kind(text)]
+            if not span:
+                raise ValueError(f"{text} is empty")
+            out += span
     except ValueError:
         raise ValueError(
             f"{name}: got {own[name].value!r}, allowed: "

@@ -83,7 +83,7 @@ def main(argv: list[str]) -> None:
             flags=command.flagfile(FLAGS),
             study={"name": "tokens", "own_purity": FLAGS.own_purity, "table": to_json(table)},
         )
-    print(f"report: {report.write(FLAGS.workdir)}")
+        print(f"report: {report.write(FLAGS.workdir)}")
 
 
 if __name__ == "__main__":

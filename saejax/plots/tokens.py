@@ -113,6 +113,7 @@ def against_l1(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], l1: Sequence
                 **({"linthresh": positive.min()} if (at == 0).any() else {}),
             )
         ax.set(xlabel="L1 coefficient", ylabel=name)
-        ax.set_ylim(bottom=min(0, float(np.nanmin(mean - bars))))
+        low = mean - bars
+        ax.set_ylim(bottom=float(np.min(low, initial=0, where=np.isfinite(low))))
         ax.grid(alpha=0.25)
     return fig

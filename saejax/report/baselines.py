@@ -154,7 +154,6 @@ def _representedness(page: Page, run: Mapping[str, Any]) -> None:
 
 
 def _maps(page: Page, run: Mapping[str, Any]) -> None:
-    page.heading("What the data look like")
     panels: dict[str, dict[str, Any]] = {}
     with np.load(page.path / "tsne.npz", allow_pickle=False) as arrays:
         for key in arrays.files:
@@ -165,6 +164,7 @@ def _maps(page: Page, run: Mapping[str, Any]) -> None:
     if not panels:
         return
     n_features = next(iter(run["data"].values()))["n_features"]
+    page.heading("What the data look like")
     page.figure(
         "tsne",
         "t-SNE of samples: neighbours in the picture are neighbours in the data. The decay is the "

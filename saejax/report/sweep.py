@@ -206,8 +206,8 @@ def claimed(page: Page, rows: Table) -> None:
         return
     page.heading("What the texts claim, and what this run says")
     page.paragraph(
-        "Mean and standard deviation over seeds. A claim holds when the 95 % confidence interval of the "
-        "mean lies on the claimed side, does not hold when it lies on the other, and is unclear "
+        "Mean and standard deviation over seeds. A claim holds when the 95 % confidence interval of "
+        "the mean lies on the claimed side, does not hold when it lies on the other, and is unclear "
         "otherwise; one seed alone has no interval. The ratio is the number of latents over that of "
         "true features. Where settings were chosen as the best of several on the same numbers, the "
         "answer says so: the true advantage is somewhat smaller."

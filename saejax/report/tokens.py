@@ -149,7 +149,7 @@ def _latents(page: Page, result: Result, table: TokenTable, cells: Cells, usable
         h = h[:MOST_TOKENS]
         shown = (h > 0).any(0)
         if shown.any():
-            title = f"L1 {l1[j]:.2g}: {n_live} live latents, {h.shape[1] - n_live} dead"
+            title = f"L1 {l1[j]:.4g}: {n_live} live latents, {h.shape[1] - n_live} dead"
             panels[title] = h[:, shown]
             names.append([str(i) for i in order[seed, j][shown]])
     page.heading("What every latent responds to")
@@ -207,9 +207,11 @@ def _measured(result: Result) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def _as_table(table: TokenTable) -> Table:
+    # A column of numbers may be called "token" too; none can have the empty name.
+    first = "" if "token" in table.columns else "token"
     return Table(
         {
-            "token": label,
+            first: label,
             "groups": ", ".join(own),
             **{name: float(v) for name, v in zip(table.columns, row, strict=True)},
         }
