@@ -162,14 +162,7 @@ def test_the_flagfile_of_a_run_gives_the_same_values_again(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "kind", "expected"),
-    [
-        ("1,2.5,1e-3", float, [1.0, 2.5, 1e-3]),
-        ("3,1", int, [3, 1]),
-        ("2-5,7", int, [2, 3, 4, 5, 7]),
-        ("4-4", int, [4]),
-        ("", int, []),
-        ("-3", int, [-3]),
-    ],
+    [("1,2.5,1e-3", float, [1.0, 2.5, 1e-3]), ("3,1", int, [3, 1]), ("", int, []), ("-3", int, [-3])],
 )
 def test_numbers_of_a_list(text, kind, expected):
     own = own_flags()
@@ -179,14 +172,7 @@ def test_numbers_of_a_list(text, kind, expected):
 
 @pytest.mark.parametrize(
     ("text", "kind", "words"),
-    [
-        ("a", float, "numbers"),
-        ("1-2", float, "numbers"),
-        ("1.5", int, "whole numbers or ranges (0-4)"),
-        ("5-2", int, "whole numbers or ranges (0-4)"),
-        ("1,4-2", int, "whole numbers or ranges (0-4)"),
-        ("1--2", int, "whole numbers or ranges (0-4)"),
-    ],
+    [("a", float, "numbers"), ("1-2", float, "numbers"), ("1.5", int, "whole numbers")],
 )
 def test_what_is_no_number_is_refused(text, kind, words):
     own = own_flags()
@@ -194,6 +180,28 @@ def test_what_is_no_number_is_refused(text, kind, words):
     with pytest.raises(ValueError, match=r"^values: got") as error:
         command.numbers(own, "values", kind)
     assert str(error.value) == f"values: got {text.split(',')}, allowed: {words} separated by commas"
+
+
+def seeds_of(text):
+    own = flags.FlagValues()
+    flags.DEFINE_list("seeds", ["0"], "Seeds.", flag_values=own)
+    own(["study", f"--seeds={text}"])
+    return command.seeds(own)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("3,1", [3, 1]), ("2-5,7", [2, 3, 4, 5, 7]), ("4-4", [4]), ("", [])]
+)
+def test_seeds_are_numbers_and_ranges(text, expected):
+    assert seeds_of(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "bad"), [("a", "a"), ("1.5", "1.5"), ("1,4-2", "4-2"), ("1--2", "1--2")]
+)
+def test_what_is_no_seed_is_refused(text, bad):
+    with pytest.raises(ValueError, match=f"^seeds: got '{bad}', allowed: whole numbers or ranges"):
+        seeds_of(text)
 
 
 def test_one_number_is_one():

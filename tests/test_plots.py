@@ -230,4 +230,5 @@ def test_maps_are_coloured_by_the_strongest_feature():
     np.testing.assert_array_equal(grey.get_offsets(), places[[1]])
     np.testing.assert_array_equal(coloured.get_offsets(), places[[0, 2, 3]])
     np.testing.assert_array_equal(coloured.get_array(), [3, 1, 3])
+    assert (coloured.norm.vmin, coloured.norm.vmax) == (1, 3)
     assert ax.get_title() == "data, decay 1"

@@ -101,7 +101,7 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
     """
     resolve()
     methods = command.chosen(FLAGS, "methods", baselines.METHODS)
-    seeds = command.numbers(FLAGS, "seeds", int)
+    seeds = command.seeds(FLAGS)
     if not seeds or len({*seeds}) < len(seeds) or not all(0 <= seed < 2**32 for seed in seeds):
         raise ValueError(f"seeds: got {seeds}, allowed: distinct whole numbers from 0 to 2**32 - 1")
     specs = command.data_sets(FLAGS)

@@ -50,24 +50,34 @@ def define_training(
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:
-    """The numbers in a list flag; among whole numbers, `2-5` stands for 2, 3, 4, 5.
+    """The numbers in a list flag.
 
     Raises:
         ValueError: where one is none, naming the flag.
     """
-    out = []
     try:
-        for text in own[name].value or []:
-            ends = re.fullmatch(r"(\d+)-(\d+)", text) if kind is int else None
-            span = range(int(ends[1]), int(ends[2]) + 1) if ends else [kind(text)]
-            if not span:
-                raise ValueError(f"{text} is empty")
-            out += span
+        return [kind(text) for text in own[name].value or []]
     except ValueError:
         raise ValueError(
             f"{name}: got {own[name].value!r}, allowed: "
-            f"{'whole numbers or ranges (0-4)' if kind is int else 'numbers'} separated by commas"
+            f"{'whole numbers' if kind is int else 'numbers'} separated by commas"
         ) from None
+
+
+def seeds(own: flags.FlagValues) -> list[int]:
+    """The whole numbers in `--seeds`, of which `2-5` stands for 2, 3, 4, 5.
+
+    Raises:
+        ValueError: where one is none, or a range runs backwards.
+    """
+    out = []
+    for text in own["seeds"].value or []:
+        ends = re.fullmatch(r"(\d+)(?:-(\d+))?", text)
+        if ends is None or int(ends[2] or ends[1]) < int(ends[1]):
+            raise ValueError(
+                f"seeds: got {text!r}, allowed: whole numbers or ranges (0-4) separated by commas"
+            )
+        out += range(int(ends[1]), int(ends[2] or ends[1]) + 1)
     return out
 
 

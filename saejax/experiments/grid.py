@@ -59,7 +59,7 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
     sweep = Sweep(
         l1=command.numbers(FLAGS, "l1"),
         ratio=command.numbers(FLAGS, "ratio"),
-        seeds=command.numbers(FLAGS, "seeds", int),
+        seeds=command.seeds(FLAGS),
         lr=command.numbers(FLAGS, "lr"),
         resample=[on_off[value] for value in resample],
     )
@@ -80,7 +80,7 @@ def main(argv: list[str]) -> None:
         result = train(
             *config(), workdir=FLAGS.workdir, flags=command.flagfile(FLAGS), study={"name": "grid"}
         )
-    page = report.write(FLAGS.workdir)
+        page = report.write(FLAGS.workdir)
     for dataset in result.coords["dataset"]:
         try:
             best = result.best("mmcs_true_to_dict", dataset=dataset)

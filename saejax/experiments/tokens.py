@@ -49,7 +49,7 @@ def config() -> tuple[TokenTable, Sweep, Settings]:
     sweep = Sweep(
         l1=command.numbers(FLAGS, "l1"),
         ratio=FLAGS.d_sae / table.x.shape[1],
-        seeds=command.numbers(FLAGS, "seeds", int),
+        seeds=command.seeds(FLAGS),
         lr=command.one_number(FLAGS, "lr"),
     )
     settings = Settings(

@@ -44,7 +44,7 @@ def config() -> tuple[Sweep, Synthetic, Settings]:
     sweep = Sweep(
         l1=command.numbers(FLAGS, "l1"),
         ratio=command.numbers(FLAGS, "ratio"),
-        seeds=command.numbers(FLAGS, "seeds", int),
+        seeds=command.seeds(FLAGS),
         lr=command.one_number(FLAGS, "lr"),
     )
     data = Synthetic(
