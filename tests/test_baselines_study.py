@@ -5,15 +5,13 @@ import json
 import re
 import shutil
 import sys
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import jax
+import commands
 import numpy as np
 import pytest
-from absl import flags, logging
-from absl.testing import flagsaver
+from absl import flags
 
 pytest.importorskip("sklearn")
 pytest.importorskip("kmedoids")
@@ -37,32 +35,14 @@ FAST = ["--datasets=uncorrelated", "--methods=kmeans,ica", "--decays=", "--seeds
 
 @pytest.fixture
 def parse():
-    """Parses flags as the command would, and puts everything back afterwards."""
-    with flags_of_the_command() as parse_afresh:
+    with commands.parsing(baselines) as parse_afresh:
         yield parse_afresh
-
-
-class flags_of_the_command:
-    def __enter__(self):
-        self.saved = warnings.formatwarning, logging.get_verbosity()
-        self.before = flagsaver.save_flag_values(baselines.FLAGS)
-        return self.parse
-
-    def parse(self, *arguments):
-        baselines.FLAGS.unparse_flags()
-        return baselines.FLAGS(["baselines", *arguments])
-
-    def __exit__(self, *_):
-        flagsaver.restore_flag_values(self.before, baselines.FLAGS)
-        warnings.formatwarning = self.saved[0]
-        logging.set_verbosity(self.saved[1])
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with commands.quick_compilation():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +63,7 @@ def grid(tmp_path_factory):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, grid):
     path = tmp_path_factory.mktemp("baselines") / "run"
-    with flags_of_the_command() as parse:
+    with commands.parsing(baselines) as parse:
         baselines.main(parse(*TINY, f"--grid_workdir={grid}", f"--workdir={path}"))
     return path
 

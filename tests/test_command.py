@@ -1,15 +1,12 @@
 """What all study commands share: one-line errors, flags side by side, Ctrl-C, numbers in flags."""
 
-import os
-import subprocess
 import sys
 import warnings
 from pathlib import Path
 
-import jax
+import commands
 import pytest
 from absl import flags, logging
-from absl.testing import flagsaver
 
 from saejax.experiments import baselines, command, grid, tokens, toy3d
 from saejax.report import __main__ as cli
@@ -18,18 +15,6 @@ from saejax.runlog import RunLog
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = {"baselines": baselines, "grid": grid, "tokens": tokens, "toy3d": toy3d}
 TINY = ["--l1=0.01", "--seeds=0", "--d_sae=2", "--steps=4", "--eval_every=2"]
-
-
-def start(study, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", f"saejax.experiments.{study}", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -42,23 +27,15 @@ def as_before():
 
 
 @pytest.fixture
-def parse(as_before):
-    """Parses flags of the tokens study as its command would."""
-    before = flagsaver.save_flag_values(tokens.FLAGS)
-
-    def parse_afresh(*arguments):
-        tokens.FLAGS.unparse_flags()
-        return tokens.FLAGS(["tokens", *arguments])
-
-    yield parse_afresh
-    flagsaver.restore_flag_values(before, tokens.FLAGS)
+def parse():
+    with commands.parsing(tokens) as parse_afresh:
+        yield parse_afresh
 
 
 @pytest.fixture
 def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with commands.quick_compilation():
+        yield
 
 
 def own_flags(default="1"):
@@ -80,14 +57,14 @@ def own_flags(default="1"):
     ],
 )
 def test_a_bad_flag_ends_the_command_with_one_line(tmp_path, flag, message):
-    out = start("toy3d", f"--workdir={tmp_path / 'run'}", flag)
+    out = commands.start("toy3d", f"--workdir={tmp_path / 'run'}", flag)
     assert out.returncode == 1
     assert (out.stdout, out.stderr) == ("", f"{message}\n")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_help_prints_the_flags_of_the_study_alone():
-    out = start("tokens", "--help")
+    out = commands.start("tokens", "--help")
     assert "which groups of a handful of tokens" in out.stdout
     for name in tokens.FLAGS:
         assert f"\n  --{name}: " in out.stdout

@@ -1,15 +1,11 @@
 """The command of the grid study: what it leaves, how it replays, and how it refuses bad flags."""
 
 import csv
-import os
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 
+import commands
 import pytest
-from absl import flags, logging
-from absl.testing import flagsaver
+from absl import flags
 
 from saejax import Synthetic
 from saejax.experiments import command, grid
@@ -25,38 +21,17 @@ TINY = [
 
 
 def start(cache, *arguments):
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT),
-        "JAX_PLATFORMS": "cpu",
+    kept = {
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    return subprocess.run(
-        [sys.executable, "-m", "saejax.experiments.grid", *arguments],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return commands.start("grid", *arguments, environment=kept, timeout=120)
 
 
 @pytest.fixture
 def parse():
-    """Parses flags as the command would, and puts everything back afterwards."""
-    saved = warnings.formatwarning, logging.get_verbosity()
-
-    before = flagsaver.save_flag_values(grid.FLAGS)
-
-    def parse_afresh(*arguments):
-        grid.FLAGS.unparse_flags()
-        return grid.FLAGS(["grid", *arguments])
-
-    yield parse_afresh
-    flagsaver.restore_flag_values(before, grid.FLAGS)
-    warnings.formatwarning = saved[0]
-    logging.set_verbosity(saved[1])
+    with commands.parsing(grid) as parse_afresh:
+        yield parse_afresh
 
 
 @pytest.fixture(scope="module")

@@ -2,19 +2,14 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import warnings
 from pathlib import Path
 
-import jax
+import commands
 import numpy as np
 import pytest
-from absl import flags, logging
-from absl.testing import flagsaver
+from absl import flags
 
 from saejax import report
 from saejax.data.tokens import published
@@ -46,44 +41,20 @@ def drawn(monkeypatch):
 
 @pytest.fixture
 def parse():
-    """Parses flags as the command would, and puts everything back afterwards."""
-    saved = warnings.formatwarning, logging.get_verbosity()
-    before = flagsaver.save_flag_values(tokens.FLAGS)
-
-    def parse_afresh(*arguments):
-        tokens.FLAGS.unparse_flags()
-        return tokens.FLAGS(["tokens", *arguments])
-
-    yield parse_afresh
-    flagsaver.restore_flag_values(before, tokens.FLAGS)
-    warnings.formatwarning = saved[0]
-    logging.set_verbosity(saved[1])
+    with commands.parsing(tokens) as parse_afresh:
+        yield parse_afresh
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """Here and in the subprocess alike, so that both round alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with commands.quick_compilation():
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokens") / "run"
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }  # fmt: skip
-    out = subprocess.run(
-        [sys.executable, "-m", "saejax.experiments.tokens", *TINY, f"--workdir={path}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return path, out
+    return path, commands.start("tokens", *TINY, f"--workdir={path}", environment=commands.QUICK)
 
 
 @pytest.fixture(scope="module")

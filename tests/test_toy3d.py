@@ -2,20 +2,15 @@
 
 import csv
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
-import warnings
 from itertools import pairwise
 from pathlib import Path
 
-import jax
+import commands
 import numpy as np
 import pytest
-from absl import flags, logging
-from absl.testing import flagsaver
+from absl import flags
 from PIL import Image
 
 from saejax import Synthetic, load, plots, recovery, report
@@ -37,44 +32,20 @@ SPEC = Synthetic("correlated", d_in=3, n_features=4, avg_active=1.5, feature_dec
 
 @pytest.fixture
 def parse():
-    """Parses flags as the command would, and puts everything back afterwards."""
-    saved = warnings.formatwarning, logging.get_verbosity()
-    before = flagsaver.save_flag_values(toy3d.FLAGS)
-
-    def parse_afresh(*arguments):
-        toy3d.FLAGS.unparse_flags()
-        return toy3d.FLAGS(["toy3d", *arguments])
-
-    yield parse_afresh
-    flagsaver.restore_flag_values(before, toy3d.FLAGS)
-    warnings.formatwarning = saved[0]
-    logging.set_verbosity(saved[1])
+    with commands.parsing(toy3d) as parse_afresh:
+        yield parse_afresh
 
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """Here and in the subprocess alike, so that both round alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    with commands.quick_compilation():
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy3d") / "run"
-    environment = os.environ | {
-        "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }  # fmt: skip
-    out = subprocess.run(
-        [sys.executable, "-m", "saejax.experiments.toy3d", *TINY, f"--workdir={path}"],
-        cwd=ROOT,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    return path, out
+    return path, commands.start("toy3d", *TINY, f"--workdir={path}", environment=commands.QUICK)
 
 
 @pytest.fixture
