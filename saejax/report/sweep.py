@@ -96,8 +96,9 @@ def heatmaps(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figur
 def beside_published(result: Result) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of each heat map that has a published one."""
     ratios, l1 = published.shared(result)
+    rows = comparisons(result)
     for variant in variants(result):
-        for row in comparisons(result):
+        for row in rows:
             dataset, metric = row["dataset"], row["metric"]
             if any(row[axis] != value for axis, value in variant.where.items()):
                 continue
