@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from saejax import metrics, tracking
-from saejax.data.source import Source
+from saejax.data.fed import HostSource
+from saejax.data.source import AnySource, Source
 from saejax.settings import Settings
 from saejax.sweep import Cells, Hyper, map_cells, public, step_group, stream
 
@@ -18,14 +19,14 @@ Groups = tuple[Cells, ...]
 
 
 def draw(
-    sources: Mapping[str, Source], arrays: dict, seeds: Integer[Array, " seeds"], name: str,
+    sources: Mapping[str, AnySource], arrays: dict, seeds: Integer[Array, " seeds"], name: str,
     step: Int[Array, ""], batch_size: int, n_batches: int | None = None,
 ) -> Float[Array, "source *n_batches batch d_in"]:  # fmt: skip
     """Batches of every source, data sets outermost; the same for a (seed, stream, step) always.
 
     Args:
         sources: the data sets.
-        arrays: for each its `shared` arrays and those of its seeds.
+        arrays: for each its `shared` arrays and those of its seeds, or what the host feeds it.
         seeds: the seeds.
         name: which stream of randomness, see `saejax.sweep.STREAMS`.
         step: number of steps done.
@@ -42,6 +43,9 @@ def draw(
 
     parts = []
     for dataset, source in sources.items():
+        if isinstance(source, HostSource):
+            parts.append(arrays[dataset].draw(name, step))
+            continue
         shared, own = arrays[dataset]
         parts.append(jax.vmap(partial(one_seed, source, shared))(own, seeds))
     return jnp.concatenate(parts)
@@ -50,7 +54,7 @@ def draw(
 def train_steps(
     groups: Groups, spare: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
     step: Int[Array, ""],
-    *, n: int, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+    *, n: int, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
 ) -> tuple[Groups, Groups]:  # fmt: skip
     """`n` training steps of all width groups.
 
@@ -99,7 +103,7 @@ def train_steps(
 def chunk(
     groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"],
     hyper: Hyper, step: Int[Array, ""],
-    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+    *, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
 ) -> tuple[Groups, Groups, tuple, dict[str, Array], Any]:  # fmt: skip
     """`eval_every` training steps and an evaluation: what one dispatch runs.
 
@@ -151,7 +155,7 @@ class Snapshot(NamedTuple):
 
 def snapshot(
     groups: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper, step: Int[Array, ""],
-    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+    *, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
 ) -> tuple[Snapshot, ...]:  # fmt: skip
     """What every dictionary looks like now, [source, hyper, ...] for each group.
 
@@ -172,7 +176,7 @@ def snapshot(
 def evaluate(
     groups: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
     step: Int[Array, ""],
-    *, sources: Mapping[str, Source], settings: Settings, cell_batches: tuple[int, ...],
+    *, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
 ) -> tuple[tuple, dict[str, Array]]:  # fmt: skip
     """Measurements of every cell on fresh batches. Arguments and results as in `chunk`."""
     x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
@@ -199,11 +203,12 @@ def evaluate(
     return tuple(matches), jax.tree.map(lambda *a: jnp.stack(a, axis=1), *measured)
 
 
-def features(sources: Mapping[str, Source], arrays: dict) -> Float[Array, "source n d_in"] | None:
+def features(sources: Mapping[str, AnySource], arrays: dict) -> Float[Array, "source n d_in"] | None:
     """Ground-truth features of every source, None where they are unknown."""
     if any(source.n_features is None for source in sources.values()):
         return None
-    parts: list[Any] = [jax.vmap(s.features)(arrays[name][1]) for name, s in sources.items()]
+    traced = {name: s for name, s in sources.items() if not isinstance(s, HostSource)}
+    parts: list[Any] = [jax.vmap(s.features)(arrays[name][1]) for name, s in traced.items()]
     return jnp.concatenate(parts)
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from saejax._version import __version__
-from saejax.data.source import Source, as_sources
+from saejax.data.source import AnySource, as_sources
 from saejax.settings import Settings
 from saejax.sweep import Sweep
 
@@ -31,7 +31,7 @@ class Plan:
 
     sweep: Sweep
     settings: Settings
-    sources: Mapping[str, Source]
+    sources: Mapping[str, AnySource]
     coords: dict[str, tuple]
     d_sae: tuple[int, ...]
     cell_batches: tuple[int, ...]
@@ -52,7 +52,7 @@ class Plan:
         return int(np.prod(self.shape[3:]))
 
     @property
-    def source(self) -> Source:
+    def source(self) -> AnySource:
         """Any of the sources; all have the same d_in and n_features."""
         return next(iter(self.sources.values()))
 

@@ -2,7 +2,8 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from jaxtyping import Array, Integer
 from tqdm.auto import tqdm
 
 from saejax.chunk import Groups, Snapshot, chunk, features, snapshot, to_next_larger
+from saejax.data.fed import Fed, HostSource
+from saejax.data.prefetch import feeds
+from saejax.data.source import Source
 from saejax.plan import Plan, make_plan
 from saejax.result import Result, Snapshots, coordinates, final_values
 from saejax.runlog import RunLog
@@ -48,7 +52,8 @@ def train(
     Args:
         sweep: the axes.
         data: a `Synthetic`, an array [rows, d_in], a pure function from a key to a batch
-            [batch_size, d_in], or a dict that names several of these: the dataset axis.
+            [batch_size, d_in], a `saejax.data.activations.StoreSource`, or a dict that names several
+            of these: the dataset axis.
         settings: how to train; default: the published values.
         workdir: folder that gets the metrics while they come in, then results and dictionaries. It
             must not exist yet or be empty. None writes no file.
@@ -84,9 +89,21 @@ def train(
 
 
 def _run(plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm) -> Result:
-    """Compiles and trains; fills `run` while it goes."""
+    """Trains with the batches of host sources read one chunk ahead; fills `run` while it goes."""
+    s = plan.settings
+    hosts = {name: x for name, x in plan.sources.items() if isinstance(x, HostSource)}
+    steps = range(0, s.steps, s.eval_every)
+    with closing(feeds(hosts, plan.sweep.seeds, steps, s.eval_batches, s.batch_size)) as fed:
+        return _loop(plan, run, log, bar, fed)
+
+
+def _loop(
+    plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm, fed: Iterator[dict[str, Fed]]
+) -> Result:
+    """Compiles and trains; `fed` is what host sources hand to one chunk after another."""
     started = time.perf_counter()
     state = start(plan)
+    state = state._replace(arrays=state.arrays | next(fed))
     step_and_measure = compile_chunk(plan, state)
     snapshots = [_first_snapshot(plan, state)] if plan.settings.snapshot_every else []
     run["compile_seconds"] = time.perf_counter() - started
@@ -98,6 +115,8 @@ def _run(plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm) -> Resu
     every = plan.settings.eval_every
     for step in range(0, plan.settings.steps, every):
         started = time.perf_counter()
+        if step:
+            state = state._replace(arrays=state.arrays | next(fed))
         *changed, measured, taken = step_and_measure(*state, jnp.int32(step))
         state = state._replace(**dict(zip(State._fields, changed, strict=False)))
         _wait(measured, bar)
@@ -119,11 +138,13 @@ def _run(plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm) -> Resu
 
 
 def start(plan: Plan) -> State:
-    """Fresh weights, the data sets' arrays and the swept numbers of a run, on the device."""
+    """Fresh weights, the data sets' arrays and the swept numbers of a run, on the device.
+
+    What host sources feed is not among the arrays yet.
+    """
     seeds = jnp.array(plan.sweep.seeds, jnp.uint32)
 
-    def arrays(name: str) -> tuple[Any, Any]:
-        source = plan.sources[name]
+    def arrays(source: Source) -> tuple[Any, Any]:
         return source.shared, jax.jit(jax.vmap(lambda s: source.setup(stream(s, "truth"))))(seeds)
 
     def group(d_sae: int) -> Any:
@@ -139,7 +160,7 @@ def start(plan: Plan) -> State:
         groups=groups,
         spare=jax.tree.map(jnp.zeros_like, groups),
         matches=(match,) * len(groups),
-        arrays={name: arrays(name) for name in plan.sources},
+        arrays={name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)},
         seeds=seeds,
         hyper=hypers(plan.sweep),
     )

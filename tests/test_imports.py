@@ -10,11 +10,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "saejax"
 TRACED = {
     "checks", "precision", "sae", "settings", "resample", "separation", "sweep", "chunk", "metrics",
-    "tracking", "data", "data.synthetic",
+    "tracking", "data", "data.synthetic", "data.fed",
 }  # fmt: skip
 DOOR = "data.source"
 HOST_PURE = (
     "result", "table", "plots", "published", "baselines", "embedding", "recovery", "claims",
+    "matching",
 )  # fmt: skip
 DOES_IO = ("train", "runlog", "report", "experiments", "checkpoint")
 NOT_TRACEABLE = {"os", "pathlib", "json", "time", "logging", "matplotlib", "tqdm", "absl"}

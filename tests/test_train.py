@@ -532,7 +532,7 @@ def interrupt(monkeypatch, error, at, meanwhile=lambda: None):
         return chunk
 
     module = sys.modules["saejax.train"]
-    monkeypatch.setattr(module, "start", lambda plan: State(*(None,) * 6))  # pyright: ignore
+    monkeypatch.setattr(module, "start", lambda plan: State(*(None,) * 3, {}, None, None))  # pyright: ignore
     monkeypatch.setattr(module, "compile_chunk", compile_chunk)
 
 

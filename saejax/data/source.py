@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from saejax.data import synthetic
+from saejax.data.fed import HostSource
 from saejax.data.synthetic import Synthetic
 
 
@@ -54,6 +55,9 @@ class Source(Protocol):
     def describe(self) -> dict[str, Any]:
         """Settings to write down beside the results, JSON types only."""
         ...
+
+
+AnySource = Source | HostSource
 
 
 @dataclass(frozen=True)
@@ -153,7 +157,7 @@ class FunctionSource:
         return {"type": "function", "name": name, "d_in": self.d_in}
 
 
-def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
+def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
     """The source behind a spec, an array or a function.
 
     Args:
@@ -183,7 +187,7 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> Source:
                 f"{rows.shape[0]} rows"
             )
         return FullBatch(rows)
-    if isinstance(data, Source):
+    if isinstance(data, Source | HostSource):
         return data
     if isinstance(data, np.ndarray | jax.Array):
         return ArraySource(_rows(data, name))
@@ -218,7 +222,7 @@ def _rows(data: Any, name: str) -> Float[Array, "n d_in"]:
     return rows
 
 
-def as_sources(data: Any, batch_size: int) -> dict[str, Source]:
+def as_sources(data: Any, batch_size: int) -> dict[str, AnySource]:
     """Named sources: one called after its kind (or "data"), or a dict's entries under their keys.
 
     Raises:

@@ -1,0 +1,85 @@
+"""Work for later steps, done by a thread while the current one is used."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import jax
+import numpy as np
+
+from saejax.checks import check_whole
+from saejax.data.fed import Fed, HostSource
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def prefetch(
+    function: Callable[[A], B], items: Iterable[A], ahead: int = 2
+) -> Generator[B, None, None]:
+    """`map(function, items)`, computed up to `ahead` items early by a thread.
+
+    What the function raises is raised here, at the item's turn. The thread ends with the iterator,
+    whether that is run to its end, closed or dropped.
+
+    Args:
+        function: what to compute for an item.
+        items: may be endless.
+        ahead: how many results wait at most; each is held in memory.
+
+    Raises:
+        ValueError: for `ahead` below 1.
+    """
+    ahead = check_whole("ahead", ahead, "1 or more (a whole number)", lambda v: v >= 1)
+    return _prefetch(function, items, ahead)
+
+
+def _prefetch(function: Callable[[A], B], items: Iterable[A], ahead: int) -> Generator[B, None, None]:
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        try:
+            for item in items:
+                waiting.append(thread.submit(function, item))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for result in waiting:
+                result.cancel()
+
+
+def feeds(
+    sources: Mapping[str, HostSource],
+    seeds: Sequence[int],
+    steps: range,
+    n_batches: int,
+    batch_size: int,
+) -> Generator[dict[str, Fed], None, None]:
+    """Inputs of one chunk after another on the device; while one is trained on, the next is read.
+
+    A chunk's batches are `len(seeds) * steps.step * batch_size * d_in` numbers for each source. Those
+    of two chunks lie on the device at once, and a third may be on its way.
+
+    Args:
+        sources: the data sets by name.
+        seeds: each gets batches of its own.
+        steps: number of steps done before each chunk; its stride is the length of a chunk.
+        n_batches: evaluation batches.
+        batch_size: samples in a batch.
+
+    Raises:
+        ValueError: at the first item, for sizes that a source refuses.
+    """
+    held_out = {
+        name: jax.device_put(source.evaluation(n_batches, batch_size))
+        for name, source in sources.items()
+    }
+
+    def one(name: str, step: int) -> Fed:
+        own = [sources[name].feed(seed, step, steps.step, batch_size) for seed in seeds]
+        batches = np.stack(own) if len(own) > 1 else own[0][None]
+        return Fed(jax.device_put(np.int32(step)), jax.device_put(batches), held_out[name])
+
+    yield from prefetch(lambda step: {name: one(name, step) for name in sources}, steps, ahead=1)
