@@ -1,0 +1,1 @@
+"""Language models whose activations can be read and replaced by name."""

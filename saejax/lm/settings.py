@@ -1,0 +1,67 @@
+"""How a language model is trained: everything but its shape and its text."""
+
+from dataclasses import dataclass
+
+from saejax.checks import check_number, check_whole
+
+
+@dataclass(frozen=True)
+class LMSettings:
+    """How a language model is trained. The defaults are nanoGPT's but for the length of the run.
+
+    Args:
+        steps: training steps.
+        batch_size: windows in a step, each of `context` tokens and the one behind them.
+        lr: highest learning rate, reached at the end of the warm-up.
+        warmup_steps: steps of the linear rise from 0.
+        lr_end_share: the cosine falls to this share of `lr` at the last step.
+        weight_decay: of matrices and embeddings; biases and LayerNorm are left alone.
+        beta1: decay of the mean of the gradient.
+        beta2: decay of the mean of its square.
+        grad_clip: highest norm of the gradient over all weights.
+        eval_every: steps between evaluations, and the length of one compiled chunk.
+        eval_windows: how many windows of the validation tokens, spread evenly, an evaluation measures.
+        seed: of the weights and the windows.
+
+    Raises:
+        ValueError: naming the argument, the value got and what is allowed.
+    """
+
+    steps: int = 4000
+    batch_size: int = 32
+    lr: float = 1e-3
+    warmup_steps: int = 100
+    lr_end_share: float = 0.1
+    weight_decay: float = 0.1
+    beta1: float = 0.9
+    beta2: float = 0.95
+    grad_clip: float = 1.0
+    eval_every: int = 200
+    eval_windows: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("eval_every", 1),
+            ("eval_windows", 1), ("seed", 0),
+        ):  # fmt: skip
+            allowed = f"a whole number from {least} to 2^31 - 1"
+            ok = lambda v, least=least: least <= v < 2**31  # noqa: E731
+            object.__setattr__(self, name, check_whole(name, getattr(self, name), allowed, ok))
+        for name, allowed, ok in (
+            ("lr", "above 0 (a number)", lambda v: v > 0),
+            ("lr_end_share", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
+            ("weight_decay", "0 or more (a number)", lambda v: v >= 0),
+            ("beta1", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
+            ("beta2", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
+            ("grad_clip", "above 0 (a number)", lambda v: v > 0),
+        ):
+            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        if self.steps % self.eval_every:
+            raise ValueError(
+                f"eval_every: got {self.eval_every}, allowed: a divisor of steps={self.steps}"
+            )
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps: got {self.warmup_steps}, allowed: fewer than steps={self.steps}"
+            )

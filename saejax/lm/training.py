@@ -1,0 +1,247 @@
+"""Training of a language model in a workdir: a loss curve, checkpoints, and resuming bit for bit.
+
+lm.json       shape, settings, the corpus with its checksums, and whether the run has ended
+loss.jsonl    a row per evaluation
+checkpoints/  weights, moments and step of the newest evaluations
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+from tqdm.auto import tqdm
+
+from saejax.checkpoint import Checkpoints
+from saejax.checks import check_whole
+from saejax.data.corpus import Corpus, unigram_entropy
+from saejax.lm.loss import loss_with_replacement
+from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
+from saejax.lm.settings import LMSettings
+from saejax.lm.steps import State, learning_rate, optimizer, start, train_steps
+from saejax.runlog import append_rows, read_rows, write_text
+
+# Places in the token array are int32 in the compiled step.
+MOST_TOKENS = 2**31 - 1
+
+
+class TrainedLM(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        model: its weights.
+        rows: a row per evaluation: `step`; `train_loss`, the mean over the steps since the row before;
+            `validation_loss`; `lr`. Losses are nats per token.
+        run: what lm.json holds, with `unigram_entropy` of the validation tokens in nats.
+    """
+
+    model: GPT
+    rows: list[dict[str, float]]
+    run: dict[str, Any]
+
+
+def spread_windows(
+    tokens: Integer[np.ndarray, " tokens"], n: int, length: int
+) -> Integer[np.ndarray, "n length"]:
+    """Windows of successive tokens, the same number of tokens apart, from the first to the last.
+
+    They overlap where the tokens are few.
+    """
+    at = np.linspace(0, tokens.size - length, n).astype(np.int64)
+    return tokens[at[:, None] + np.arange(length)]
+
+
+def train_lm(
+    config: GPTConfig,
+    settings: LMSettings,
+    corpus: Corpus,
+    workdir: str | Path,
+    *,
+    checkpoint_every: int | None = None,
+    keep: int = 2,
+    progress: bool = True,
+) -> TrainedLM:
+    """Trains a model, or goes on where a run in the same workdir was interrupted.
+
+    A run that was interrupted and resumed ends with the same weights and rows, bit for bit on the same
+    kind of machine, as one that was not. In a workdir whose run has ended nothing is trained.
+
+    Args:
+        config: shape of the model; its vocabulary must be the corpus's.
+        settings: how to train.
+        corpus: text to learn.
+        workdir: folder of the run, new, empty or of an interrupted run of the same configuration.
+        checkpoint_every: steps between checkpoints, a multiple of `eval_every`; None: at each
+            evaluation. The last step always has one.
+        keep: how many of the newest checkpoints are kept.
+        progress: whether to show a progress bar.
+
+    Raises:
+        ValueError: before work starts, naming the argument: another vocabulary, too few or too many
+            tokens, a workdir of another configuration.
+        FileExistsError: for a workdir that holds other files.
+        FloatingPointError: when the training loss is no number any more; the checkpoints are kept.
+    """
+    every = settings.eval_every
+    allowed = f"None, or a multiple of eval_every={every}"
+    saves = check_whole(
+        "checkpoint_every",
+        every if checkpoint_every is None else checkpoint_every,
+        allowed,
+        lambda v: v >= 1 and v % every == 0,
+    )
+    _check_tokens(config, corpus)
+    path = Path(workdir)
+    plan = _describe(config, settings, corpus)
+    _claim(path, plan)
+    with Checkpoints(path / "checkpoints", keep) as checkpoints:
+        state, done = start(config, settings), max(checkpoints.steps(), default=0)
+        if done:
+            state = checkpoints.restore(state, done)
+        rows = [r for r in _rows(path) if r["step"] <= done]
+        write_text(path / "loss.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        if done < settings.steps:
+            state = _run(state, done, corpus, settings, path, checkpoints, saves, progress, rows)
+        write_text(path / "lm.json", json.dumps(plan | {"finished": True}, indent=1))
+    return TrainedLM(state.model, rows, plan | {"finished": True})
+
+
+def _run(
+    state: State, done: int, corpus: Corpus, settings: LMSettings, path: Path,
+    checkpoints: Checkpoints, saves: int, progress: bool, rows: list[dict[str, float]],
+) -> State:  # fmt: skip
+    """Trains to the end; appends to `rows` and to the workdir while it goes."""
+    tokens = jnp.asarray(corpus.train)
+    length = state.model.config.context + 1
+    windows = jnp.asarray(spread_windows(corpus.validation, settings.eval_windows, length))
+    with tqdm(total=settings.steps, initial=done, disable=not progress, desc="language model") as bar:
+        for step in range(done, settings.steps, settings.eval_every):
+            state, train_loss = train_steps(
+                state, tokens, jnp.int32(step), n=settings.eval_every, settings=settings
+            )
+            at = step + settings.eval_every
+            row = {
+                "step": at,
+                "train_loss": float(train_loss),
+                "validation_loss": float(_evaluate(state.model, windows)),
+                "lr": float(learning_rate(settings, at - 1)),
+            }
+            if not math.isfinite(row["train_loss"]):
+                raise FloatingPointError(
+                    f"train_loss: got {row['train_loss']} in steps {step} to {at}, allowed: finite; a "
+                    f"learning rate below lr={settings.lr} may help"
+                )
+            rows.append(row)
+            append_rows(path / "loss.jsonl", [row])
+            if at % saves == 0 or at == settings.steps:
+                checkpoints.save(at, state)
+            bar.set_postfix_str(f"validation loss {row['validation_loss']:.3f} nats")
+            bar.update(settings.eval_every)
+    return state
+
+
+@jax.jit
+def _evaluate(model: GPT, windows: Integer[Array, "windows context_and_next"]) -> Float[Array, ""]:
+    return loss_with_replacement(model, windows)
+
+
+def load_lm(workdir: str | Path) -> TrainedLM:
+    """The model of a run that has ended.
+
+    Raises:
+        FileNotFoundError: where the folder holds no model, or its run has not ended.
+        ValueError: for an lm.json that is damaged.
+    """
+    path = Path(workdir)
+    run = _read(path)
+    if not run["finished"]:
+        raise FileNotFoundError(
+            f"workdir: got {str(path)!r}, whose training was interrupted; `train_lm` goes on with it"
+        )
+    config, settings = GPTConfig(**run["config"]), LMSettings(**run["settings"])
+    model = abstract_gpt(config)
+    like = State(model, jax.eval_shape(optimizer(settings).init, model))
+    with Checkpoints(path / "checkpoints") as checkpoints:
+        state = checkpoints.restore(like, settings.steps)
+    return TrainedLM(state.model, _rows(path), run)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    file = path / "lm.json"
+    if not file.exists():
+        raise FileNotFoundError(f"workdir: got {str(path)!r}, which holds no model (no lm.json)")
+    try:
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{file}: got a file that is damaged, allowed: what was written") from error
+
+
+def _rows(path: Path) -> list[dict[str, float]]:
+    file = path / "loss.jsonl"
+    return read_rows(file) if file.exists() else []
+
+
+def _describe(config: GPTConfig, settings: LMSettings, corpus: Corpus) -> dict[str, Any]:
+    return {
+        "finished": False,
+        "config": asdict(config),
+        "settings": asdict(settings),
+        "corpus": {"source": dict(corpus.manifest["source"]), "checksums": corpus.checksums()},
+        "parameters": n_parameters(config),
+        "unigram_entropy": unigram_entropy(corpus.validation),
+    }
+
+
+def _check_tokens(config: GPTConfig, corpus: Corpus) -> None:
+    if config.vocab_size != corpus.vocab_size:
+        raise ValueError(
+            f"vocab_size: got {config.vocab_size}, allowed: the corpus's {corpus.vocab_size}"
+        )
+    for name, tokens in (("train", corpus.train), ("validation", corpus.validation)):
+        if tokens.size <= config.context:
+            raise ValueError(
+                f"context: got {config.context}, allowed: fewer than the {tokens.size} {name} tokens"
+            )
+        if tokens.size > MOST_TOKENS:
+            raise ValueError(
+                f"corpus: got {tokens.size} {name} tokens, allowed: up to {MOST_TOKENS}; read fewer "
+                "documents"
+            )
+
+
+def _claim(path: Path, plan: Mapping[str, Any]) -> None:
+    """Makes a workdir the run's own, or checks that it is."""
+    if (path / "lm.json").exists():
+        before = _flat({k: v for k, v in _read(path).items() if k != "finished"})
+        now = _flat({k: v for k, v in plan.items() if k != "finished"})
+        other = [name for name in before | now if before.get(name) != now.get(name)]
+        if other:
+            raise ValueError(
+                "; ".join(f"{n}: got {now.get(n)!r}, allowed: {before.get(n)!r}" for n in other)
+                + f" (what {str(path)!r} was started with)"
+            )
+        return
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise FileExistsError(
+            f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty folder, or "
+            "one of the same run"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(path / "lm.json", json.dumps(plan, indent=1))
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Entries of nested dicts by their dotted names, as JSON holds them."""
+    entries: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            entries |= _flat(value, f"{prefix}{name}.")
+        else:
+            entries[prefix + name] = json.loads(json.dumps(value))
+    return entries
