@@ -28,7 +28,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from saejax.precision import Precision, matmul
 
 L1Reduction = Literal["mean", "sum"]
-Init = Literal["orthogonal", "linear"]
+Init = Literal["orthogonal", "linear", "tied"]
 
 
 @dataclass(frozen=True)
@@ -73,20 +73,28 @@ class Params(NamedTuple):
     b_dec: Float[Array, "*cells d_in"] | None = None
 
 
-def init(key: PRNGKeyArray, d_in: int, d_sae: int, config: SAEConfig) -> Params:
+def init(
+    key: PRNGKeyArray,
+    d_in: int,
+    d_sae: int,
+    config: SAEConfig,
+    center: Float[Array, " d_in"] | None = None,
+) -> Params:
     """Initial weights.
 
-    W_enc and b_enc are uniform in +-1/sqrt(d_in). The decoder depends on the recipe:
-
-    "orthogonal"  W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0
+    "orthogonal"  W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0; W_enc and b_enc
+                  uniform in +-1/sqrt(d_in)
     "linear"      W_dec and b_dec uniform in +-1/sqrt(d_sae), as torch.nn.Linear starts; with
-                  `unit_norm` rows then scaled to norm 1
+                  `unit_norm` rows then scaled to norm 1; W_enc and b_enc as above
+    "tied"        rows of W_dec uniform on the unit sphere, W_enc the transpose of W_dec, b_enc 0,
+                  b_dec `center`: for activations of language models, which are far from the origin
 
     Args:
         key: randomness; the same key and sizes give the same weights.
         d_in: input width.
         d_sae: number of latents.
         config: chooses the recipe, and whether there is a b_dec.
+        center: mean of the inputs, for "tied" weights with a b_dec; None is the origin.
 
     Source: of "orthogonal", the replication code that part 1 and 2 of "Towards a Probabilistic
     Disentanglement of Transformer Activations" build on (github.com/HoagyC/sparse_coding).
@@ -96,6 +104,10 @@ def init(key: PRNGKeyArray, d_in: int, d_sae: int, config: SAEConfig) -> Params:
     def uniform(key: PRNGKeyArray, shape: tuple[int, ...], fan_in: int) -> Array:
         return jax.random.uniform(key, shape, minval=-(fan_in**-0.5), maxval=fan_in**-0.5)
 
+    if config.init == "tied":
+        rows = unit_rows(jax.random.normal(k_dec, (d_sae, d_in)))
+        b_dec = jnp.zeros(d_in) if center is None else center
+        return Params(rows.T, jnp.zeros(d_sae), rows, b_dec if config.use_b_dec else None)
     if config.init == "orthogonal":
         W_dec = unit_rows(jax.nn.initializers.orthogonal()(k_dec, (d_sae, d_in), jnp.float32))
         b_dec = jnp.zeros(d_in)

@@ -188,8 +188,12 @@ def init_cells(
     d_in: int,
     d_sae: int,
     settings: Settings,
+    centers: Float[Array, "source d_in"] | None = None,
 ) -> Cells:
-    """Fresh cells of one width group; their weights depend on (seed, d_in, d_sae) alone."""
+    """Fresh cells of one width group; their weights depend on (seed, d_in, d_sae) alone.
+
+    But for b_dec, which starts at the source's center where there are any.
+    """
 
     def one(seed: Integer[Array, ""]) -> Cells:
         key = jax.random.fold_in(stream(seed, "init"), d_sae)
@@ -205,7 +209,11 @@ def init_cells(
         a = jnp.broadcast_to(a[None, :, None], (n_datasets, a.shape[0], n_hyper, *a.shape[1:]))
         return a.reshape(-1, *a.shape[2:])
 
-    return jax.tree.map(spread, cells)
+    cells = jax.tree.map(spread, cells)
+    if centers is None:
+        return cells
+    b_dec = jnp.broadcast_to(centers[:, None], (len(centers), n_hyper, d_in))
+    return cells._replace(params=cells.params._replace(b_dec=b_dec))
 
 
 def map_cells(

@@ -11,13 +11,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Integer
+from jaxtyping import Array, Float, Integer
 from tqdm.auto import tqdm
 
-from saejax.chunk import Groups, Snapshot, chunk, features, snapshot, to_next_larger
+from saejax.chunk import Groups, Snapshot, chunk, draw, features, snapshot, to_next_larger
 from saejax.data.fed import Fed, HostSource
 from saejax.data.prefetch import feeds
-from saejax.data.source import Source
+from saejax.data.source import AnySource, Source
 from saejax.plan import Plan, make_plan
 from saejax.result import Result, Snapshots, coordinates, final_values
 from saejax.runlog import RunLog
@@ -147,9 +147,14 @@ def start(plan: Plan) -> State:
     def arrays(source: Source) -> tuple[Any, Any]:
         return source.shared, jax.jit(jax.vmap(lambda s: source.setup(stream(s, "truth"))))(seeds)
 
+    own = {name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)}
+    middle = centers(plan, own, seeds)
+
     def group(d_sae: int) -> Any:
         sizes = (plan.shape[0], plan.n_hyper, plan.source.d_in, d_sae)
-        return jax.jit(lambda seeds: init_cells(seeds, *sizes, plan.settings))(seeds)
+        return jax.jit(lambda *given: init_cells(given[0], *sizes, plan.settings, given[1]))(
+            seeds, middle
+        )
 
     groups = tuple(group(d_sae) for d_sae in plan.d_sae)
     match = None
@@ -160,10 +165,31 @@ def start(plan: Plan) -> State:
         groups=groups,
         spare=jax.tree.map(jnp.zeros_like, groups),
         matches=(match,) * len(groups),
-        arrays={name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)},
+        arrays=own,
         seeds=seeds,
         hyper=hypers(plan.sweep),
     )
+
+
+def centers(
+    plan: Plan, arrays: dict, seeds: Integer[Array, " seeds"]
+) -> Float[Array, "source d_in"] | None:
+    """Mean of every source's samples, where "tied" weights have their b_dec; None for others.
+
+    Of host sources it is the mean of all samples, of the others that of `eval_batches` batches.
+    """
+    s = plan.settings
+    if s.sae.init != "tied" or not s.sae.use_b_dec:
+        return None
+
+    def one(name: str, source: AnySource) -> Any:
+        if isinstance(source, HostSource):
+            return jnp.broadcast_to(jnp.asarray(source.mean(), jnp.float32), (len(seeds), source.d_in))
+        samples = partial(draw, {name: source}, name="init", batch_size=s.batch_size)
+        several = partial(samples, step=jnp.int32(0), n_batches=s.eval_batches)
+        return jax.jit(lambda own, seeds: several(own, seeds).mean((1, 2)))({name: arrays[name]}, seeds)
+
+    return jnp.concatenate([one(name, source) for name, source in plan.sources.items()])
 
 
 def compile_chunk(plan: Plan, state: State) -> Any:

@@ -8,11 +8,13 @@ import pytest
 from saejax import SAEConfig, Settings, Sweep, train
 from saejax.data.activations import StoreSource
 from saejax.data.manifest import StoreConfig
+from saejax.data.source import FullBatch
 from saejax.data.store import Store
 from saejax.data.writer import StoreWriter
 from saejax.plan import make_plan
 from saejax.resample import Resample
 from saejax.sweep import hypers, init_cells, public, step_group, stream
+from saejax.train import centers, start
 
 SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=(True, False))
 PLAIN = Sweep(l1=0.1, ratio=1)
@@ -79,6 +81,18 @@ def test_a_store_and_an_array_train_side_by_side(tmp_path):
         atol=1e-6,
     )
     assert both.run["data"]["store"]["checksum"] == data["store"].store.checksum
+
+
+def test_tied_weights_start_at_the_mean_of_each_data_set(tmp_path):
+    rows = np.random.default_rng(5).normal(3, 1, size=(8, 6)).astype(np.float32)
+    data = {"store": source(tmp_path / "a"), "rows": FullBatch(jnp.array(rows))}
+    chosen = settings(sae=SAEConfig(use_b_dec=True, init="tied"))
+    sweep = Sweep(l1=(0.01, 0.1, 1), ratio=(1, 2), seeds=(0, 3))
+    b_dec = start(make_plan(sweep, data, chosen)).groups[1].params.b_dec
+    want = np.repeat([data["store"].store.mean(), rows.mean(0)], 2, axis=0)
+    np.testing.assert_allclose(b_dec, np.broadcast_to(want[:, None], (4, 3, 6)), rtol=1e-5)
+    for other in (SAEConfig(init="tied"), SAEConfig(use_b_dec=True)):
+        assert centers(make_plan(sweep, data, settings(sae=other)), {}, jnp.arange(2)) is None
 
 
 def test_an_evaluation_larger_than_the_held_out_rows_is_refused_and_leaves_nothing(tmp_path):

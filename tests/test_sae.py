@@ -239,6 +239,22 @@ def test_a_linear_decoder_starts_as_in_torch(unit_norm):
     assert init(jax.random.key(3), 4, 3, SAEConfig(init="linear")).b_dec is None
 
 
+@pytest.mark.parametrize("use_b_dec", [False, True])
+def test_tied_weights_are_unit_rows_their_transpose_and_the_center(use_b_dec):
+    config, center = SAEConfig(use_b_dec=use_b_dec, init="tied"), jnp.arange(3.0)
+    params = init(jax.random.key(4), 3, 2000, config, center)
+    np.testing.assert_array_equal(params.W_enc, params.W_dec.T)
+    np.testing.assert_array_equal(params.b_enc, np.zeros(2000))
+    assert_close((np.float64(params.W_dec) ** 2).sum(1), np.ones(2000))
+    # A coordinate of a point that is uniform on the sphere in three dimensions is uniform.
+    assert stats.kstest(np.ravel(params.W_dec[:, 0]), stats.uniform(-1, 2).cdf).pvalue > 1e-3
+    if not use_b_dec:
+        assert params.b_dec is None
+        return
+    np.testing.assert_array_equal(params.b_dec, center)
+    np.testing.assert_array_equal(init(jax.random.key(4), 3, 5, config).b_dec, np.zeros(3))
+
+
 def test_standard_changes_the_encoder_bias_alone_and_only_where_the_encoder_sees_x():
     params, _ = make(CONFIGS[1])
     assert standard(params, CONFIGS[1]) is params

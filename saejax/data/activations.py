@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 
 from saejax.checks import check_number, check_whole
 from saejax.data.prefetch import prefetch
@@ -139,6 +139,10 @@ class StoreSource:
         """
         rows = self.held_out_rows(n_batches * batch_size)
         return self._read(rows).reshape(n_batches, batch_size, self.d_in)
+
+    def mean(self) -> Float64[np.ndarray, " d_in"]:
+        """Mean of all rows, held-out ones among them. Reads the whole store once."""
+        return self.store.mean()
 
     def describe(self) -> dict[str, Any]:
         config = self.store.config

@@ -32,6 +32,10 @@ class HostSource(Protocol):
         """Batches that no training batch has a sample of; always the same."""
         ...
 
+    def mean(self) -> Float[np.ndarray, " d_in"]:
+        """Mean of all samples."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Settings to write down beside the results, JSON types only."""
         ...
