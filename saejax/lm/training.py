@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 from saejax.checkpoint import Checkpoints
 from saejax.checks import check_whole
 from saejax.data.corpus import Corpus, unigram_entropy
-from saejax.lm.loss import loss_with_replacement
+from saejax.lm.loss import window_losses
 from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
 from saejax.lm.settings import LMSettings
 from saejax.lm.steps import State, learning_rate, optimizer, start, train_steps
@@ -148,7 +148,7 @@ def _run(
 
 @jax.jit
 def _evaluate(model: GPT, windows: Integer[Array, "windows context_and_next"]) -> Float[Array, ""]:
-    return loss_with_replacement(model, windows)
+    return window_losses(model, windows).mean()
 
 
 def load_lm(workdir: str | Path) -> TrainedLM:
