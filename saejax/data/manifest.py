@@ -23,6 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from saejax.checks import check_switch, check_whole
+from saejax.differences import differences
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -81,13 +82,7 @@ class StoreConfig:
 
     def differences(self, other: "StoreConfig") -> list[str]:
         """What another configuration has otherwise, each as `name: got X, allowed: Y`, Y being here."""
-        here, there = _flat(asdict(self)), _flat(asdict(other))
-        absent = "nothing"
-        return [
-            f"{name}: got {there.get(name, absent)!r}, allowed: {here.get(name, absent)!r}"
-            for name in sorted(here.keys() | there.keys())
-            if here.get(name, absent) != there.get(name, absent)
-        ]
+        return differences(asdict(other), asdict(self))
 
     def layout(self, rows: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         """Dtype and shape of each array of a shard with this many rows."""
@@ -95,14 +90,6 @@ class StoreConfig:
         if self.has_tokens:
             arrays |= {name: (np.dtype(np.int32), (rows,)) for name in TOKEN_ARRAYS}
         return arrays
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name, value in tree.items():
-        nested = isinstance(value, Mapping) and value
-        out |= _flat(value, f"{prefix}{name}.") if nested else {f"{prefix}{name}": value}
-    return out
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from saejax.checkpoint import Checkpoints
 from saejax.checks import check_whole
 from saejax.data.corpus import Corpus, unigram_entropy
+from saejax.differences import differences
 from saejax.lm.loss import window_losses
 from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
 from saejax.lm.settings import LMSettings
@@ -218,14 +219,10 @@ def _check_tokens(config: GPTConfig, corpus: Corpus) -> None:
 def _claim(path: Path, plan: Mapping[str, Any]) -> None:
     """Makes a workdir the run's own, or checks that it is."""
     if (path / "lm.json").exists():
-        before = _flat({k: v for k, v in _read(path).items() if k != "finished"})
-        now = _flat({k: v for k, v in plan.items() if k != "finished"})
-        other = [name for name in before | now if before.get(name) != now.get(name)]
+        before, now = ({k: v for k, v in x.items() if k != "finished"} for x in (_read(path), plan))
+        other = differences(now, before)
         if other:
-            raise ValueError(
-                "; ".join(f"{n}: got {now.get(n)!r}, allowed: {before.get(n)!r}" for n in other)
-                + f" (what {str(path)!r} was started with)"
-            )
+            raise ValueError("; ".join(other) + f" (what {str(path)!r} was started with)")
         return
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise FileExistsError(
@@ -234,14 +231,3 @@ def _claim(path: Path, plan: Mapping[str, Any]) -> None:
         )
     path.mkdir(parents=True, exist_ok=True)
     write_text(path / "lm.json", json.dumps(plan, indent=1))
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Entries of nested dicts by their dotted names, as JSON holds them."""
-    entries: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            entries |= _flat(value, f"{prefix}{name}.")
-        else:
-            entries[prefix + name] = json.loads(json.dumps(value))
-    return entries
