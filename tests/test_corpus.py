@@ -21,7 +21,14 @@ from saejax.data.corpus import (
     load_corpus,
     unigram_entropy,
 )
-from saejax.lm.tokenizer import END_OF_TEXT, as_plain, end_of_text, load_tokenizer, train_tokenizer
+from saejax.lm.tokenizer import (
+    END_OF_TEXT,
+    as_plain,
+    end_of_text,
+    find_tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 TEXTS = [f"the cat number {i} sat on mat {i * i}, é and <|endoftext|> too\n" for i in range(40)]
 
@@ -330,3 +337,34 @@ def test_a_tokenizer_from_elsewhere_is_told_to_read_plain_text(tokenizer):
     other.encode_special_tokens = False
     assert 0 in other.encode(END_OF_TEXT).ids
     assert 0 not in as_plain(other).encode(END_OF_TEXT).ids
+
+
+def test_where_the_tokenizer_is_from_is_kept(tmp_path, tokenizer):
+    about = {"name": "somewhere", "revision": None}
+    built = build_corpus(Lines(), tokenizer, tmp_path / "c", validation_share=0.3, about=about)
+    assert built.manifest["tokenizer"] == about
+    assert load_corpus(tmp_path / "c").manifest["tokenizer"] == about
+
+
+def test_a_tokenizer_is_found_in_a_file_or_on_the_hub(tmp_path, tokenizer, monkeypatch):
+    file = tmp_path / "some.json"
+    tokenizer.save(str(file))
+    asked = []
+
+    def hf_hub_download(repo_id, filename, revision=None):
+        asked.append((repo_id, filename, revision))
+        return str(file)
+
+    stub = types.SimpleNamespace(hf_hub_download=hf_hub_download)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", stub)
+    vocabulary = tokenizer.get_vocab()
+    assert find_tokenizer(str(file)).get_vocab() == vocabulary
+    assert asked == []
+    assert find_tokenizer("openai-community/gpt2", "607a30d").get_vocab() == vocabulary
+    assert asked == [("openai-community/gpt2", "tokenizer.json", "607a30d")]
+
+
+def test_a_tokenizer_of_the_hub_needs_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ImportError, match=r"tokenizer: got 'no/file', .* pip install \"saejax\[lm\]\""):
+        find_tokenizer("no/file")

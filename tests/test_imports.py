@@ -15,7 +15,7 @@ TRACED = {
 DOOR = "data.source"
 HOST_PURE = (
     "result", "table", "plots", "published", "baselines", "embedding", "recovery", "claims",
-    "matching",
+    "matching", "bimodality",
 )  # fmt: skip
 DOES_IO = ("train", "runlog", "report", "experiments", "checkpoint")
 NOT_TRACEABLE = {"os", "pathlib", "json", "time", "logging", "matplotlib", "tqdm", "absl"}

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from saejax.lm.latents import firing_frequency, latent_effects, read
-from saejax.lm.loss import token_losses
 from saejax.lm.model import GPTConfig, forward, init_gpt
 from saejax.sae import Params, encode
 
@@ -61,25 +60,29 @@ def test_frequencies_are_shares_of_positions(reading, latents):
 
 
 @jax.jit
-def rise(model, window, x, loss):
-    return (token_losses(model, window, {HOOK: x}) - loss).sum()
+def predictions(model, window, x):
+    return jax.nn.log_softmax(forward(model, window[:-1], replace={HOOK: x})[0])
 
 
-def test_effects_are_the_rises_of_the_loss_per_firing(model, reading, latents):
+def divergence(model, window, x, changed):
+    """Sum over positions of KL(p, p'), from two plain forward passes in float64."""
+    p, q = (np.float64(predictions(model, window, a)) for a in (x, changed))
+    return (np.exp(p) * (p - q)).sum()
+
+
+def test_effects_are_divergences_per_firing(model, reading, latents):
     """All windows, so that nothing is left to chance."""
     got = latent_effects(model, reading, HOOK, latents, jax.random.key(3), n_windows=N)
     h = encode(latents, reading.x.reshape(-1, 10)).reshape(N, 6, D_SAE)
-    assert np.isnan(got.effect[0])
-    assert np.isnan(got.control[0])
+    for part in got[:3]:
+        assert np.isnan(part[0])
     np.testing.assert_array_equal(got.firings, (h > 0).sum((0, 1)))
     for j in range(1, D_SAE):
         total = sum(
-            rise(
-                model, reading.windows[w], reading.x[w] - jnp.outer(h[w, :, j], latents.W_dec[j]), loss
-            )
-            for w, loss in enumerate(reading.losses)
+            divergence(model, window, x, x - jnp.outer(acts[:, j], latents.W_dec[j]))
+            for window, x, acts in zip(reading.windows, reading.x, h, strict=True)
         )
-        np.testing.assert_allclose(got.effect[j], total / got.firings[j], rtol=1e-3, atol=2e-5)
+        np.testing.assert_allclose(got.effect[j], total / got.firings[j], rtol=1e-3, atol=1e-6)
 
 
 def test_windows_are_drawn_from_those_in_which_a_latent_fires(model, reading, latents):
@@ -97,18 +100,32 @@ def test_windows_are_drawn_from_those_in_which_a_latent_fires(model, reading, la
         assert len(seen) > 1
 
 
-def test_the_control_has_the_norm_of_the_latent_and_a_direction_of_its_own(model, reading, latents):
-    """A decoder of length 0 has no effect, nor has its control."""
+def test_controls_have_the_norm_of_the_latent_and_directions_of_their_own(model, reading, latents):
+    """A decoder of length 0 has no effect, nor have its controls."""
     key = jax.random.key(5)
-    full, tiny = (
+    full, none = (
         latent_effects(model, reading, HOOK, latents._replace(W_dec=W_dec), key, n_windows=N)
         for W_dec in (latents.W_dec, 0 * latents.W_dec)
     )
     live = slice(1, None)
-    assert (np.abs(full.control[live]) > 1e-4).all()
-    assert (np.abs(full.control[live] - full.effect[live]) > 1e-4).all()
-    for part in (tiny.effect, tiny.control):
-        np.testing.assert_allclose(part[live], 0, atol=1e-5)
+    for part in none[:3]:
+        np.testing.assert_allclose(part[live], 0, atol=1e-6)
+    for i in range(3):
+        assert (full[i][live] > 1e-5).all()
+        assert (np.abs(full[i] - full[i - 1])[live] > 1e-5).all()
     other = latent_effects(model, reading, HOOK, latents, jax.random.key(6), n_windows=N)
-    assert (np.abs(other.control[live] - full.control[live]) > 1e-4).all()
-    np.testing.assert_allclose(other.effect[live], full.effect[live], rtol=1e-3, atol=1e-5)
+    assert (np.abs(other.control[live] - full.control[live]) > 1e-5).all()
+    np.testing.assert_allclose(other.effect[live], full.effect[live], rtol=1e-4)
+
+
+def test_controls_grow_with_the_norm_of_the_latent(model, reading, latents):
+    """A small change of the prediction costs in proportion to its square."""
+    key = jax.random.key(7)
+    one, two = (
+        latent_effects(
+            model, reading, HOOK, latents._replace(W_dec=s * latents.W_dec), key, n_windows=N
+        )
+        for s in (jnp.float32(0.05), jnp.float32(0.1))
+    )
+    for a, b in zip(one[:3], two[:3], strict=True):
+        np.testing.assert_allclose(b[1:] / a[1:], 4, rtol=0.12)

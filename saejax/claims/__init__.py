@@ -9,7 +9,8 @@ Source: "Towards a Probabilistic Disentanglement of Transformer Activations", pa
 """
 
 from saejax.claims.baselines import of_baselines
+from saejax.claims.bimodality import of_bimodality
 from saejax.claims.grid import of_grid
 from saejax.claims.verdict import verdict
 
-__all__ = ["of_baselines", "of_grid", "verdict"]
+__all__ = ["of_baselines", "of_bimodality", "of_grid", "verdict"]

@@ -221,6 +221,7 @@ def build_corpus(
     folder: str | Path,
     *,
     validation_share: float = 0.1,
+    about: Mapping[str, Any] | None = None,
 ) -> Corpus:
     """Turns text into tokens on disk, reading the source once.
 
@@ -231,6 +232,7 @@ def build_corpus(
         tokenizer: of `train_tokenizer` or `load_tokenizer`; kept with the tokens.
         folder: where to; must be absent or empty.
         validation_share: of the documents, see `is_validation`.
+        about: where the tokenizer is from, JSON types, kept in corpus.json.
 
     Raises:
         FileExistsError: when something is in the way; nothing is touched then.
@@ -248,7 +250,7 @@ def build_corpus(
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
-        _write(source, tokenizer, part, share)
+        _write(source, tokenizer, part, share, about or {})
         if folder.exists():
             folder.rmdir()
         os.replace(part, folder)
@@ -257,7 +259,9 @@ def build_corpus(
     return load_corpus(folder)
 
 
-def _write(source: TextSource, tokenizer: Tokenizer, part: Path, share: float) -> None:
+def _write(
+    source: TextSource, tokenizer: Tokenizer, part: Path, share: float, about: Mapping[str, Any]
+) -> None:
     vocab_size, end = tokenizer.get_vocab_size(), end_of_text(tokenizer)
     dtype = np.dtype("<u2" if vocab_size <= 2**16 else "<u4")
     bounds: dict[str, list[int]] = {name: [0] for name in SPLITS}
@@ -283,6 +287,7 @@ def _write(source: TextSource, tokenizer: Tokenizer, part: Path, share: float) -
     tokenizer.save(str(part / "tokenizer.json"))
     manifest = {
         "source": source.describe(),
+        "tokenizer": dict(about),
         "text_megabytes": n_bytes / 1e6,
         "validation_share": share,
         "vocab_size": vocab_size,

@@ -78,6 +78,29 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return as_plain(tokenizer)
 
 
+def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
+    """The tokenizer of a file, or of a model on the Hugging Face hub.
+
+    Args:
+        name: path of a tokenizer.json; where there is no such file, owner/name of a model.
+        revision: commit of the model; a name that moves makes the tokens move too.
+
+    Raises:
+        ValueError: as `load_tokenizer`.
+        ImportError: for a model of the hub, where huggingface_hub is not installed.
+        OSError: where the hub does not answer or has no such model.
+    """
+    if Path(name).is_file():
+        return load_tokenizer(name)
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f'tokenizer: got {name!r}, which is no file; the hub needs pip install "saejax[lm]"'
+        ) from error
+    return load_tokenizer(huggingface_hub.hf_hub_download(name, "tokenizer.json", revision=revision))
+
+
 def as_plain(tokenizer: Tokenizer) -> Tokenizer:
     """The tokenizer, told to read the text `<|endoftext|>` in a document as the characters it is.
 

@@ -173,6 +173,16 @@ def load_lm(workdir: str | Path) -> TrainedLM:
     return TrainedLM(state.model, _rows(path), run)
 
 
+def is_finished(workdir: str | Path) -> bool:
+    """Whether a folder holds a model whose training has ended.
+
+    Raises:
+        ValueError: for an lm.json that is damaged.
+    """
+    path = Path(workdir)
+    return (path / "lm.json").exists() and bool(_read(path)["finished"])
+
+
 def _read(path: Path) -> dict[str, Any]:
     file = path / "lm.json"
     if not file.exists():

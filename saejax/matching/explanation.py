@@ -106,8 +106,8 @@ def explain(
     noise   if it is live, its effect is smaller, and it fires on less than `rare_below` of the samples
     idle    if it is live, its effect is smaller, and it fires on more: none of the text's explanations
 
-    The effect is the mean over evaluation tokens of the model's loss with the latent ablated minus its
-    loss without. It counts with its sign: a latent whose ablation lowers the loss is not real.
+    The effect is what ablating the latent does to the model's loss, such as its rise. It counts with
+    its sign: a latent whose ablation lowers the loss is not real.
 
     Ablating every latent is costly, so `effect` may be NaN where it was not measured. Classes are then
     shares of the measured latents, dead ones among them, so these should be a random choice of all
@@ -117,10 +117,10 @@ def explain(
         mcs: of every latent against a larger dictionary.
         frequency: share of evaluation samples on which it fires, from 0 to 1.
         dead: whether it is dead.
-        effect: in nats per token; NaN where it was not measured.
+        effect: in any unit; NaN where it was not measured.
         key: of the resamples.
         rare_below: a frequency.
-        effect_from: in nats per token, above 0.
+        effect_from: in the same unit, above 0.
         cutoff: MCS below it is low.
         n_boot: number of resamples of medians and correlations.
         level: of all intervals.
