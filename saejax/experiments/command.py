@@ -11,7 +11,9 @@ from typing import Any
 
 from absl import app, flags, logging
 
+from saejax import runlog
 from saejax.data.synthetic import KINDS, Synthetic
+from saejax.differences import differences
 from saejax.precision import PRECISIONS
 
 
@@ -129,9 +131,62 @@ def flagfile(own: flags.FlagValues) -> str:
     return "\n".join(lines) + "\n"
 
 
+def continued_workdir(own: flags.FlagValues, study: str, folders: Sequence[str]) -> Path:
+    """The workdir of a study in stages: new, empty, or left by an interrupted run of the same flags.
+
+    Args:
+        own: the study's flags.
+        study: its name.
+        folders: flags that say where stages lie, which may change when a run goes on.
+
+    Raises:
+        FileExistsError: for a finished run, and a folder of anything else.
+        ValueError: naming each flag that differs from the interrupted run's.
+    """
+    path, text = Path(str(own["workdir"].value)), flagfile(own)
+    if not (path / "run.json").exists():
+        was_there = path.exists()
+        path = runlog.new_workdir(path)
+        try:
+            runlog.write_run(path, {"study": {"name": study}}, finished=False)
+            runlog.write_text(path / "config.flags", text)
+        except BaseException:
+            runlog.discard(path, "config.flags", was_there)
+            raise
+        return path
+    run = runlog.read_run(path)
+    if run["finished"] or run.get("study", {}).get("name") != study:
+        raise FileExistsError(
+            f"workdir: got {str(path)!r}, which holds a run already; allowed: a folder that is new or "
+            f"empty, or an interrupted run of {study} (nothing is ever overwritten)"
+        )
+    before = (path / "config.flags").read_text(encoding="utf-8")
+    now, then = ({k: v for k, v in _pairs(t) if k not in ("workdir", *folders)} for t in (text, before))
+    different = differences(now, then)
+    if different:
+        raise ValueError(
+            f"workdir: got {str(path)!r}, where a run with other flags was interrupted: "
+            + "; ".join(different)
+        )
+    return path
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Names and values of a flagfile's flags."""
+    for line in text.splitlines():
+        name, _, value = line.removeprefix("--").partition("=")
+        yield name, value
+
+
 @contextmanager
-def one_line_errors(argv: list[str], workdir: str) -> Iterator[None]:
-    """Ends the command with one line where its input is bad or somebody pressed Ctrl-C."""
+def one_line_errors(argv: list[str], workdir: str, stages: bool = False) -> Iterator[None]:
+    """Ends the command with one line where its input is bad or somebody pressed Ctrl-C.
+
+    Args:
+        argv: what is left of the command line.
+        workdir: of the run.
+        stages: whether the same command goes on after an interruption.
+    """
     logging.set_verbosity(logging.WARNING)  # JAX announces every backend that it does not find
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
@@ -141,6 +196,8 @@ def one_line_errors(argv: list[str], workdir: str) -> Iterator[None]:
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
+        if stages:
+            sys.exit(f"interrupted; whole stages are kept in {workdir}, the same command goes on")
         if (Path(workdir) / "run.json").exists():
             sys.exit(
                 f"interrupted; what was measured so far is in {workdir}, and "

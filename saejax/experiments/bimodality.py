@@ -1,0 +1,229 @@
+"""The bimodality study: do latents that larger dictionaries do not find look like random vectors?
+
+python -m saejax.experiments.bimodality --flagfile=experiments/bimodality/quick.flags
+
+From plain text to the answer in five stages: text, language model, activations, dictionaries, analysis.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import flags
+from tqdm.auto import tqdm
+
+from saejax import claims, report, runlog
+from saejax.bimodality import AnalysisSettings, analyse, measure
+from saejax.bimodality.analysis import TABLES
+from saejax.data.activations import StoreSource
+from saejax.data.store import Store
+from saejax.differences import differences
+from saejax.experiments import command, language
+from saejax.lm.model import hook_width
+from saejax.lm.training import TrainedLM, spread_windows
+from saejax.plan import machine, make_plan
+from saejax.result import Result
+from saejax.sae import SAEConfig
+from saejax.settings import Settings
+from saejax.sweep import Sweep
+from saejax.table import Table
+from saejax.train import train
+
+FLAGS = flags.FlagValues()
+command.define_workdir(FLAGS, "runs/bimodality")
+language.define(FLAGS)
+flags.DEFINE_string(
+    "dictionaries", None, "Folder of the trained dictionaries, made where it is absent. Default: "
+    "dictionaries in the workdir.", flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_list("d_sae", ["256", "512", "1024", "2048"], "Sizes of dictionaries.", flag_values=FLAGS)
+command.define_training(
+    FLAGS, l1=(0.0003, 0.001, 0.003), seeds=("0-2",), lr=(0.01,), steps=2000, eval_every=100
+)
+flags.DEFINE_integer("batch_size", 512, "Activations in a batch.", flag_values=FLAGS)
+flags.DEFINE_integer("eval_batches", 16, "Held-out batches in an evaluation.", flag_values=FLAGS)
+flags.DEFINE_float("held_out", 0.02, "Share of the activations never trained on.", flag_values=FLAGS)
+flags.DEFINE_float("l1_shown", 0.001, "The l1 whose pictures are drawn.", flag_values=FLAGS)
+for _name, _text in (
+    ("n_random", "Random sets beside the learned MCS."),
+    ("eval_windows", "Windows of validation text on which latents are measured."),
+    ("n_ablated", "Latents of each dictionary that are ablated one by one; 0 for none."),
+    ("ablation_windows", "Windows in which each of them is ablated, at most."),
+    ("n_boot", "Resamples of every interval."),
+):
+    flags.DEFINE_integer(_name, getattr(AnalysisSettings, _name), _text, flag_values=FLAGS)
+flags.DEFINE_float("cutoff", AnalysisSettings.cutoff, "MCS below it is low.", flag_values=FLAGS)
+flags.DEFINE_float(
+    "rare_below", AnalysisSettings.rare_below, "Share of tokens below which a latent is rare.",
+    flag_values=FLAGS,
+)  # fmt: skip
+
+
+# Where stages lie; may change when an interrupted run goes on.
+FOLDERS = ("workdir_lm", "store", "dictionaries")
+
+
+def config() -> tuple[Sweep, Settings, AnalysisSettings]:
+    """Sweep, its settings and those of the analysis that the flags describe.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    model, _ = language.settings(FLAGS)
+    language.source(FLAGS)
+    d_in = hook_width(model, FLAGS.hook)
+    sizes = command.numbers(FLAGS, "d_sae", int)
+    if len(sizes) < 2 or sorted(set(sizes)) != sizes or sizes[0] < 1:
+        raise ValueError(
+            f"d_sae: got {FLAGS['d_sae'].value!r}, allowed: two or more whole numbers from 1 on, rising"
+        )
+    sweep = Sweep(
+        l1=command.numbers(FLAGS, "l1"),
+        ratio=[d_sae / d_in for d_sae in sizes],
+        seeds=command.seeds(FLAGS),
+        lr=command.one_number(FLAGS, "lr"),
+    )
+    if FLAGS.l1_shown not in sweep.l1:
+        raise ValueError(f"l1_shown: got {FLAGS.l1_shown}, allowed: one of l1, {sweep.l1}")
+    settings = Settings(
+        steps=FLAGS.steps,
+        batch_size=FLAGS.batch_size,
+        eval_every=FLAGS.eval_every,
+        eval_batches=FLAGS.eval_batches,
+        sae=SAEConfig(l1_reduction="sum", use_b_dec=True, init="tied"),
+        matmul_precision=FLAGS.matmul_precision,
+        cell_batch=FLAGS.cell_batch,
+    )
+    if not 0 <= FLAGS.held_out < 1:
+        raise ValueError(f"held_out: got {FLAGS.held_out}, allowed: a share from 0 to below 1")
+    held_out, needed = round(FLAGS.held_out * FLAGS.rows), settings.eval_batches * settings.batch_size
+    if held_out < needed:
+        raise ValueError(
+            f"held_out: got {FLAGS.held_out}, which holds out {held_out} of rows={FLAGS.rows}; "
+            f"allowed: {needed} or more, for eval_batches={settings.eval_batches} of "
+            f"batch_size={settings.batch_size}"
+        )
+    analysis = AnalysisSettings(
+        cutoff=FLAGS.cutoff,
+        n_random=FLAGS.n_random,
+        eval_windows=FLAGS.eval_windows,
+        n_ablated=FLAGS.n_ablated,
+        ablation_windows=FLAGS.ablation_windows,
+        rare_below=FLAGS.rare_below,
+        n_boot=FLAGS.n_boot,
+    )
+    return sweep, settings, analysis
+
+
+def main(argv: list[str]) -> None:
+    """Runs all stages, and leaves the report in the workdir."""
+    with command.one_line_errors(argv, FLAGS.workdir, stages=True):
+        sweep, settings, analysis = config()
+        path = command.continued_workdir(FLAGS, "bimodality", FOLDERS)
+        lm_folder = Path(FLAGS.workdir_lm or path / "lm")
+        stages = language.Stages()
+        corpus = language.text(FLAGS, stages, lm_folder / "text")
+        lm = language.language_model(FLAGS, stages, corpus, lm_folder / "model")
+        store = language.activations(FLAGS, stages, lm, corpus, Path(FLAGS.store or path / "store"))
+        result = dictionaries(stages, path, store, sweep, settings)
+        windows = spread_windows(corpus.validation, FLAGS.eval_windows, FLAGS.context + 1)
+        run = {
+            "study": {"name": "bimodality", "l1_shown": FLAGS.l1_shown, **asdict(analysis)},
+            "hook": FLAGS.hook,
+            "d_in": store.d,
+            "coords": {"l1": sweep.l1, "d_sae": sorted(result.d_sae), "seed": sweep.seeds},
+            **language.summary(lm, corpus),
+            "store": {"rows": len(store), "dtype": store.config.dtype, "checksum": store.checksum},
+            "sweep": {
+                "steps": settings.steps,
+                "batch_size": settings.batch_size,
+                "lr": sweep.lr[0],
+                "held_out": FLAGS.held_out,
+                "train_seconds": result.run["train_seconds"],
+            },
+            **machine("flax", "optax"),
+        }
+        _analyse(stages, path, run, result, lm, windows, analysis)
+        print(f"report: {report.write(path)}")
+
+
+def dictionaries(
+    stages: language.Stages, path: Path, store: Store, sweep: Sweep, settings: Settings
+) -> Result:
+    """The trained dictionaries, or those of an earlier run.
+
+    Raises:
+        ValueError: for a folder of other settings or another store, and one whose training was
+            interrupted.
+    """
+    folder = Path(FLAGS.dictionaries or path / "dictionaries")
+    data = {"activations": StoreSource(store, FLAGS.held_out)}
+    reused = (folder / "run.json").exists()
+    with stages.stage("dictionaries", folder, reused) as remarks:
+        if not reused:
+            result = train(sweep, data, settings, workdir=folder)
+        else:
+            plan, run = make_plan(sweep, data, settings).describe(), runlog.read_run(folder)
+            if not run["finished"]:
+                raise ValueError(
+                    f"dictionaries: got {str(folder)!r}, whose training was interrupted; allowed: a "
+                    "finished sweep, or a new folder (--dictionaries=NEW) to train it again"
+                )
+            names = ("coords", "d_sae", "settings", "data")
+            different = differences({n: plan[n] for n in names}, {n: run[n] for n in names})
+            if different:
+                raise ValueError(
+                    f"dictionaries: got {str(folder)!r}, which was made with other settings: "
+                    + "; ".join(different)
+                )
+            result = runlog.load(folder)
+        remarks.append(f"{result.final['frozen_at'].size} dictionaries, {settings.steps:,} steps")
+    return result
+
+
+def _analyse(
+    stages: language.Stages, path: Path, run: dict[str, Any], result: Result, lm: TrainedLM,
+    windows: np.ndarray, settings: AnalysisSettings,
+) -> None:  # fmt: skip
+    """Measures and compares the dictionaries, and writes what was found."""
+    with stages.stage("analysis", path, False):
+        of_ablation, of_analysis = jax.random.split(jax.random.key(settings.seed))
+        arrays: dict[str, np.ndarray] = {}
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+        n_cells = result.final["frozen_at"].size
+        with tqdm(total=n_cells + len(run["coords"]["l1"]), desc="analysis") as bar:
+
+            def done(name: str) -> None:
+                bar.set_postfix_str(name)
+                bar.update()
+
+            hook = run["hook"]
+            measured = measure(result, lm.model, windows, hook, settings, of_ablation, done)
+            for l1 in run["coords"]["l1"]:
+                found = analyse(result, measured, l1, settings, of_analysis)
+                arrays |= found.arrays
+                for table, new in found.rows.items():
+                    rows[table] += new
+                done(f"l1 {l1:g}, matching")
+        losses = measured.ablated._asdict()
+        arrays |= {f"losses/{name}": values for name, values in losses.items()}
+        judged = claims.of_bimodality(rows, run["d_in"])
+    run |= {
+        "losses": {name: float(values.mean(dtype=np.float64)) for name, values in losses.items()},
+        "eval_tokens": int(windows[:, 1:].size),
+        "emd_labels": ["learned", *(f"rand {i + 1}" for i in range(settings.n_random)), "alt params"],
+        "stages": stages.rows,
+    }
+    (path / "analysis").mkdir(exist_ok=True)
+    runlog.write_arrays(path / "analysis.npz", arrays)
+    for name, table in (*((f"analysis/{n}", t) for n, t in rows.items()), ("claims", judged)):
+        (path / f"{name}.jsonl").unlink(missing_ok=True)
+        runlog.append_rows(path / f"{name}.jsonl", table)
+    runlog.write_text(path / "results.csv", Table(rows["cells"]).to_csv())
+    runlog.write_run(path, run, finished=True)
+
+
+if __name__ == "__main__":
+    command.run(main, FLAGS)
