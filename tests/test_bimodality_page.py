@@ -95,7 +95,9 @@ def test_the_page_says_what_was_made_of_what(page, small):
         "8.25 megabytes", "4.500 nats per token", "10,000 activations of 32 numbers",
         "16, 32, 64 latents were trained for L1 0.01, 0.001 and 2 seeds each", "in 3 s, on cpu",
         "<td>text</td><td>an earlier run</td><td>1.5</td>", "<td>MCS has two peaks</td>",
-        "65,536 evaluation tokens", "It counts as an effect from a limit of 2 on (each dictionary", "python -m saejax.experiments.bimodality", "--seeds=0,1",
+        "65,536 evaluation tokens",
+        "It counts as an effect from a limit of 2 on (each dictionary",
+        "python -m saejax.experiments.bimodality", "--seeds=0,1",
         "<td>study rare_below</td><td>0.001</td>",
     ):  # fmt: skip
         assert part in text, part
