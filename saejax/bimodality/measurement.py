@@ -1,21 +1,20 @@
 """What the dictionaries of a sweep do in the language model that they were trained on."""
 
 from collections.abc import Callable
-from functools import partial
 from itertools import product
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Integer, PRNGKeyArray
+from jaxtyping import Float32, Integer, PRNGKeyArray
 
 from saejax.bimodality.settings import AnalysisSettings
-from saejax.lm.latents import Reading, firing_frequency, latent_effects, read
-from saejax.lm.loss import Ablations, ablations, window_losses
+from saejax.lm.latents import Reading, latent_effects, read, reconstructed
+from saejax.lm.loss import Ablations, ablations
 from saejax.lm.model import GPT
 from saejax.result import Result
-from saejax.sae import Params, decode, encode
+from saejax.sae import Params
 
 Cell = tuple[float, int]
 
@@ -57,13 +56,6 @@ def dictionaries(result: Result, l1: float, d_sae: int) -> list[Params]:
     """
     ratio = result.coords["ratio"][result.d_sae.index(d_sae)]
     return [result.dictionary(l1=l1, ratio=ratio, seed=seed) for seed in result.coords["seed"]]
-
-
-@partial(jax.jit, static_argnames="hook")
-def _losses(
-    model: GPT, windows: Integer[Array, "windows _"], hook: str, params: Params
-) -> Float[Array, " windows"]:
-    return window_losses(model, windows, {hook: lambda x: decode(params, encode(params, x))})
 
 
 def measure(
@@ -111,8 +103,7 @@ def _of_one(
     key: PRNGKeyArray,
 ) -> tuple[np.ndarray, ...]:  # fmt: skip
     """What `Measured` has of one dictionary."""
-    losses = np.asarray(_losses(model, reading.windows, hook, params))
-    frequency = np.asarray(firing_frequency(params, reading.x))
+    losses, frequency = map(np.asarray, reconstructed(model, reading, hook, params))
     effects = np.full((3, len(frequency)), np.nan, np.float32)
     of_choice, of_ablation = jax.random.split(key)
     if n_ablated := min(n_ablated, len(frequency)):

@@ -1,4 +1,4 @@
-"""Single latents of an autoencoder in a language model: how often they fire, what they are worth."""
+"""An autoencoder in a language model: its losses, how often its latents fire, what each is worth."""
 
 from functools import partial
 from typing import NamedTuple
@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Integer, PRNGKeyArray
 
-from saejax.lm.loss import token_losses
-from saejax.lm.model import GPT, activations, stream, unembed
-from saejax.sae import Params, encode, unit_rows
+from saejax.lm.loss import next_token_losses, token_losses
+from saejax.lm.model import GPT, stream, unembed
+from saejax.sae import Params, decode, encode, unit_rows
 
 
 class Reading(NamedTuple):
@@ -37,24 +37,40 @@ def read(
     """
 
     def one(window: Integer[Array, " context_and_next"]) -> tuple[Array, Array]:
-        return activations(model, window[:-1], (hook,))[hook], token_losses(model, window)
+        behind, found = stream(model, window[:-1], (hook,))
+        return found[hook], next_token_losses(model, behind, window[1:])
 
     return Reading(windows, *jax.lax.map(one, windows, batch_size=batch_size))
 
 
-@partial(jax.jit, static_argnames="batch_size")
-def firing_frequency(
-    params: Params, x: Float[Array, "windows context d"], batch_size: int = 32
-) -> Float[Array, " d_sae"]:
-    """Share of the positions at which each latent is above 0, `batch_size` windows at a time.
+@partial(jax.jit, static_argnames=("hook", "batch_size"))
+def reconstructed(
+    model: GPT, reading: Reading, hook: str, params: Params, batch_size: int = 32
+) -> tuple[Float[Array, " windows"], Float[Array, " d_sae"]]:
+    """What an SAE makes of a text, `batch_size` windows at a time.
 
     Args:
+        model: the weights.
+        reading: of the text, see `read`.
+        hook: where the activations are from.
         params: one SAE whose encoder sees `x - b_dec`, as those of a `Result` do.
-        x: activations.
         batch_size: changes memory and speed only.
+
+    Returns:
+        Mean loss of each window in nats, with the reconstruction in the activation's place; and the
+        share of all positions at which each latent is above 0.
+
+    Raises:
+        ValueError: as `saejax.lm.model.forward`.
     """
-    fires = jax.lax.map(lambda x: (encode(params, x) > 0).mean(0), x, batch_size=batch_size)
-    return fires.mean(0)
+
+    def one(part: tuple[Array, Array]) -> tuple[Array, Array]:
+        window, x = part
+        h = encode(params, x)
+        return token_losses(model, window, {hook: decode(params, h)}).mean(), (h > 0).mean(0)
+
+    losses, fires = jax.lax.map(one, (reading.windows, reading.x), batch_size=batch_size)
+    return losses, fires.mean(0)
 
 
 class Effects(NamedTuple):

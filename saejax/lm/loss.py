@@ -104,11 +104,13 @@ def ablations(
     Raises:
         ValueError: as `forward`.
     """
-    losses = (
-        window_losses(model, windows, replace, batch_size)
-        for replace in ({}, {hook: jnp.zeros_like(mean)}, {hook: mean})
-    )
-    return Ablations(*losses)
+
+    def ablated(constant: Float[Array, " d"]) -> Float[Array, " windows"]:
+        return window_losses(model, windows, {hook: constant}, batch_size)
+
+    # One after the other, so that the model is compiled once for both.
+    zero, of_mean = jax.lax.map(ablated, jnp.stack([jnp.zeros_like(mean), mean]))
+    return Ablations(window_losses(model, windows, batch_size=batch_size), zero, of_mean)
 
 
 def share_recovered(
