@@ -9,7 +9,7 @@ from scipy import stats
 
 from saejax.bimodality import AnalysisSettings, Measured, analyse
 from saejax.bimodality.measurement import reduced
-from saejax.lm.loss import Ablations
+from saejax.lm.latents import Ablations
 from saejax.matching import MaxCosine
 from saejax.result import Result
 from saejax.sae import Params

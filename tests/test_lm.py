@@ -15,9 +15,8 @@ import pytest
 from saejax.data.corpus import Corpus
 from saejax.lm import steps, training
 from saejax.lm.harvest import harvest, harvest_rows
-from saejax.lm.latents import read
+from saejax.lm.latents import ablations, read
 from saejax.lm.loss import (
-    ablations,
     share_recovered,
     token_losses,
     window_losses,
@@ -79,8 +78,8 @@ def windows():
 
 @pytest.fixture(scope="module")
 def ablated(model, windows):
-    mean = read(model, windows, POST).x.mean((0, 1))
-    return mean, jax.jit(ablations, static_argnames="hook")(model, windows, POST, mean)
+    reading = read(model, windows, POST)
+    return reading.x.mean((0, 1)), ablations(model, reading, POST)
 
 
 @pytest.fixture(scope="module")

@@ -161,10 +161,11 @@ def _against_largest(
     key: PRNGKeyArray,
 ) -> None:  # fmt: skip
     """Modes of MCS against the largest dictionary, of `shape`, and low MCS beside random ones."""
-    of_modes, of_dip, of_random = jax.random.split(key, 3)
+    of_modes, of_random = jax.random.split(key)
     M, K = shape
     modes = find_modes(mcs, of_modes, n_boot=settings.n_boot, level=settings.level)
-    dip = dip_test(mcs, of_dip, NULL_SAMPLES)
+    # One key for all seeds and l1: they are compared with the same uniform samples.
+    dip = dip_test(mcs, jax.random.key(settings.seed), NULL_SAMPLES)
     for k in range(len(modes.place)):
         each = {
             name: float(getattr(modes, name)[k])

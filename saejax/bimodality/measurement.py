@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Integer, PRNGKeyArray
 
 from saejax.bimodality.settings import AnalysisSettings
-from saejax.lm.latents import Reading, latent_effects, read, reconstructed
-from saejax.lm.loss import Ablations, ablations
+from saejax.lm.latents import Ablations, Reading, ablations, latent_effects, read, reconstructed
 from saejax.lm.model import GPT
 from saejax.result import Result
 from saejax.sae import Params
@@ -79,10 +78,7 @@ def measure(
         done: called with the name of each dictionary that has been run.
     """
     reading = jax.block_until_ready(read(model, jnp.asarray(windows), hook))
-    ablated = jax.jit(ablations, static_argnames="hook")(
-        model, reading.windows, hook, reading.x.mean((0, 1))
-    )
-    out = Measured(jax.device_get(ablated), {}, {}, {}, {}, {})
+    out = Measured(jax.device_get(ablations(model, reading, hook)), {}, {}, {}, {}, {})
     seeds = result.coords["seed"]
     for l1, d_sae in product(result.coords["l1"], sizes(result)):
         parts = []

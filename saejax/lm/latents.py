@@ -44,17 +44,78 @@ def read(
 
 
 @partial(jax.jit, static_argnames=("hook", "batch_size"))
+def replaced_losses(
+    model: GPT, reading: Reading, hook: str, x: Float[Array, "windows context d"], batch_size: int = 32
+) -> Float[Array, " windows"]:
+    """Mean loss in nats of each window with other activations at the hook point.
+
+    A function of arrays, so that ablations and SAEs of all sizes share one compiled program.
+
+    Args:
+        model: the weights.
+        reading: of the text, see `read`.
+        hook: where the activations go.
+        x: the activations.
+        batch_size: windows side by side; changes memory and speed, the result only by rounding.
+
+    Raises:
+        ValueError: as `saejax.lm.model.forward`.
+    """
+
+    def one(part: tuple[Array, Array]) -> Array:
+        window, x = part
+        return token_losses(model, window, {hook: x}).mean()
+
+    return jax.lax.map(one, (reading.windows, x), batch_size=batch_size)
+
+
+class Ablations(NamedTuple):
+    """Losses in nats of each window that a reconstruction's losses are compared with.
+
+    Attributes:
+        clean: of the model as it is.
+        zero: with the activation replaced by zeros.
+        mean: with the activation replaced by its mean over the text.
+    """
+
+    clean: Float[Array, " windows"]
+    zero: Float[Array, " windows"]
+    mean: Float[Array, " windows"]
+
+
+def ablations(model: GPT, reading: Reading, hook: str, batch_size: int = 32) -> Ablations:
+    """The losses of the model as it is, and with one activation ablated.
+
+    Arguments and errors as in `replaced_losses`.
+    """
+    constants = (jnp.zeros_like(reading.x), jnp.broadcast_to(reading.x.mean((0, 1)), reading.x.shape))
+    losses = (replaced_losses(model, reading, hook, x, batch_size) for x in constants)
+    return Ablations(reading.losses.mean(1), *losses)
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def _autoencode(
+    params: Params, x: Float[Array, "windows context d"], batch_size: int
+) -> tuple[Float[Array, "windows context d"], Float[Array, " d_sae"]]:
+    def one(x: Float[Array, "context d"]) -> tuple[Array, Array]:
+        h = encode(params, x)
+        return decode(params, h), (h > 0).mean(0)
+
+    x_hat, fires = jax.lax.map(one, x, batch_size=batch_size)
+    return x_hat, fires.mean(0)
+
+
 def reconstructed(
     model: GPT, reading: Reading, hook: str, params: Params, batch_size: int = 32
 ) -> tuple[Float[Array, " windows"], Float[Array, " d_sae"]]:
-    """What an SAE makes of a text, `batch_size` windows at a time.
+    """What an SAE makes of a text.
 
     Args:
         model: the weights.
         reading: of the text, see `read`.
         hook: where the activations are from.
         params: one SAE whose encoder sees `x - b_dec`, as those of a `Result` do.
-        batch_size: changes memory and speed only.
+        batch_size: windows side by side; changes memory and speed only.
 
     Returns:
         Mean loss of each window in nats, with the reconstruction in the activation's place; and the
@@ -63,14 +124,8 @@ def reconstructed(
     Raises:
         ValueError: as `saejax.lm.model.forward`.
     """
-
-    def one(part: tuple[Array, Array]) -> tuple[Array, Array]:
-        window, x = part
-        h = encode(params, x)
-        return token_losses(model, window, {hook: decode(params, h)}).mean(), (h > 0).mean(0)
-
-    losses, fires = jax.lax.map(one, (reading.windows, reading.x), batch_size=batch_size)
-    return losses, fires.mean(0)
+    x_hat, frequency = _autoencode(params, reading.x, batch_size)
+    return replaced_losses(model, reading, hook, x_hat, batch_size), frequency
 
 
 class Effects(NamedTuple):
@@ -131,23 +186,22 @@ def latent_effects(
     _, chosen = jax.lax.top_k(order, min(n_windows, firings.shape[0]))
     norms = jnp.linalg.norm(latents.W_dec, axis=1, keepdims=True)
     random = (unit_rows(jax.random.normal(k, latents.W_dec.shape)) * norms for k in of_directions)
-    directions = jnp.stack([latents.W_dec, *random], axis=1)
-
-    def predictions(window: Integer[Array, " _"], x: Float[Array, "context d"]) -> Array:
-        behind, _ = stream(model, window[:-1], replace={hook: x})
-        return jax.nn.log_softmax(unembed(model, behind))
+    # The first takes nothing out: the prediction that the others are compared with.
+    directions = jnp.stack([jnp.zeros_like(latents.W_dec), latents.W_dec, *random], axis=1)
 
     def of_window(w: Int[Array, ""], at: Int[Array, ""]) -> Float[Array, " 3"]:
         window, x = reading.windows[w], reading.x[w]
-        clean = predictions(window, x)
 
-        def divergence(direction: Float[Array, " d"]) -> Float[Array, ""]:
-            change = predictions(window, x - h[w, :, at, None] * direction) - clean
-            # KL = sum p (e^d - 1 - d), d the change of log p: the sum of p (e^d - 1) is 0, and without
-            # it the rounding of d, shared by all tokens, would outweigh a small divergence.
-            return (jnp.exp(clean) * (jnp.expm1(change) - change)).sum()
+        def prediction(direction: Float[Array, " d"]) -> Float[Array, "context vocab"]:
+            changed = x - h[w, :, at, None] * direction
+            behind, _ = stream(model, window[:-1], replace={hook: changed})
+            return jax.nn.log_softmax(unembed(model, behind))
 
-        return jax.vmap(divergence)(directions[at])
+        clean, *others = jax.vmap(prediction)(directions[at])
+        change = jnp.stack(others) - clean
+        # KL = sum p (e^d - 1 - d), d the change of log p: the sum of p (e^d - 1) is 0, and without it
+        # the rounding of d, shared by all tokens, would outweigh a small divergence.
+        return (jnp.exp(clean) * (jnp.expm1(change) - change)).sum((1, 2))
 
     def of_latent(at: Int[Array, ""]) -> tuple[Array, Array]:
         own = chosen[at]

@@ -1,7 +1,6 @@
 """The language model's loss, and how much of it a reconstruction of an activation preserves."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -69,48 +68,6 @@ def window_losses(
         return token_losses(model, window, replace).mean()
 
     return jax.lax.map(one, windows, batch_size=batch_size)
-
-
-class Ablations(NamedTuple):
-    """Losses in nats of each window that a replaced activation's losses are compared with.
-
-    Attributes:
-        clean: of the model as it is.
-        zero: with the activation replaced by zeros.
-        mean: with the activation replaced by its mean over the data.
-    """
-
-    clean: Float[Array, " windows"]
-    zero: Float[Array, " windows"]
-    mean: Float[Array, " windows"]
-
-
-def ablations(
-    model: GPT,
-    windows: Integer[Array, "windows context_and_next"],
-    hook: str,
-    mean: Float[Array, " d"],
-    batch_size: int = 32,
-) -> Ablations:
-    """The losses of the model as it is, and with one activation ablated.
-
-    Args:
-        model: the weights.
-        windows: successive tokens, at most context + 1.
-        hook: which activation, see `hook_names`.
-        mean: of that activation over the data.
-        batch_size: as in `window_losses`.
-
-    Raises:
-        ValueError: as `forward`.
-    """
-
-    def ablated(constant: Float[Array, " d"]) -> Float[Array, " windows"]:
-        return window_losses(model, windows, {hook: constant}, batch_size)
-
-    # One after the other, so that the model is compiled once for both.
-    zero, of_mean = jax.lax.map(ablated, jnp.stack([jnp.zeros_like(mean), mean]))
-    return Ablations(window_losses(model, windows, batch_size=batch_size), zero, of_mean)
 
 
 def share_recovered(

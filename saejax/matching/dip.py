@@ -1,13 +1,15 @@
 """Hartigans' dip test: whether a sample has more than one mode."""
 
+from functools import lru_cache
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 from scipy.optimize import isotonic_regression
 
 from saejax.checks import check_whole
-from saejax.matching.intervals import as_sample, generator
+from saejax.matching.intervals import as_sample
 
 
 class Dip(NamedTuple):
@@ -52,10 +54,17 @@ def dip_test(sample: Float[np.ndarray, " n"], key: PRNGKeyArray, n_null: int = 9
     x = as_sample("sample", sample)
     if x.min() == x.max():
         raise ValueError(f"sample: got {len(x)} times {x[0]}, allowed: two different values or more")
-    rng, found = generator(key), _dip(x)
-    null = np.array([_dip(rng.random(len(x))) for _ in range(n_null)])
+    found = _dip(x)
+    null = _null(len(x), n_null, tuple(np.asarray(jax.random.key_data(key)).tolist()))
     # Equal dips may differ by rounding.
     return Dip(found, float((1 + np.sum(null >= found - 1e-12)) / (1 + n_null)))
+
+
+@lru_cache(maxsize=64)
+def _null(n: int, n_null: int, key: tuple[int, ...]) -> np.ndarray:
+    """Dips of uniform samples; kept, because all dictionaries of one size ask for the same ones."""
+    rng = np.random.default_rng(np.array(key, np.uint32))
+    return np.array([_dip(rng.random(n)) for _ in range(n_null)])
 
 
 def _minorant(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
