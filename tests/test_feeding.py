@@ -42,9 +42,8 @@ def source(path, seed=0, per_shard=16, dtype="float32"):
     return StoreSource(Store.open(path), held_out=0.2)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_a_sweep_on_stores_is_a_plain_loop_over_their_batches(tmp_path, dtype):
-    data = {"a": source(tmp_path / "a", dtype=dtype), "b": source(tmp_path / "b", seed=1)}
+def test_a_sweep_on_stores_is_a_plain_loop_over_their_batches(tmp_path):
+    data = {"a": source(tmp_path / "a", dtype="bfloat16"), "b": source(tmp_path / "b", seed=1)}
     chosen = settings(resample=Resample(every=4))
     result = train(SWEEP, data, chosen, progress=False)
     plan, seeds, hyper = make_plan(SWEEP, data, chosen), jnp.array(SWEEP.seeds), hypers(SWEEP)
