@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 
 from saejax import load
-from saejax.data.corpus import load_corpus
+from saejax.data.corpus import is_validation, load_corpus
+from saejax.data.manifest import read_manifest
 from saejax.data.store import Store
 from saejax.experiments import bimodality, language
+from saejax.lm.harvest import harvest
 from saejax.lm.model import forward
 from saejax.lm.training import load_lm
 from saejax.runlog import read_rows, read_run
@@ -52,6 +54,10 @@ def texts(tmp_path_factory):
     rng = np.random.default_rng(0)
     for i in range(40):
         (folder / f"{i:02d}.txt").write_text(" ".join(rng.choice(WORDS, 60)) + ".\n")
+    # Validation documents with a word of their own, which the vocabulary must not know.
+    strange = (f"{'zzqx ' * 60}{i}" for i in range(100))
+    for i, text in enumerate([t for t in strange if is_validation(t, 0.3)][:5]):
+        (folder / f"z{i}.txt").write_text(text)
     return folder
 
 
@@ -140,10 +146,17 @@ def test_frequencies_and_losses_are_of_validation_text(finished, arrays):
         np.testing.assert_allclose(got[0] if got.ndim == 2 else got, expected, rtol=1e-4)
 
 
+def test_tokens_are_learned_from_training_documents_alone(finished):
+    corpus = load_corpus(finished / "lm" / "text")
+    assert "zz" not in corpus.tokenizer().get_vocab()
+    assert "zzqx" in corpus.tokenizer().decode(corpus.validation.tolist())
+
+
 def test_as_many_latents_are_ablated_as_asked_for(arrays):
     for d in (6, 12):
         effect = arrays[f"effect/0.01/{d}"]
         assert (np.isfinite(effect).sum(1) == 4).all()
+    assert np.isnan(arrays["effect/0.01/24"]).all()
 
 
 def test_every_row_of_every_table_is_there(finished):
@@ -225,10 +238,17 @@ def interrupted(monkeypatch, module, name):
 def test_an_interrupted_run_goes_on(finished, texts, tmp_path, monkeypatch, capsys):
     path = tmp_path / "run"
     arguments = [*TINY, f"--folder={texts}", f"--workdir={path}"]
+
+    def stops_after_a_batch(*given, **named):
+        yield next(harvest(*given, **named))
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as m:
-        interrupted(m, language, "harvest")
+        m.setattr(language, "harvest", stops_after_a_batch)
         with pytest.raises(SystemExit, match=f"interrupted; whole stages are kept in {path}, the same"):
             run(*arguments)
+    # A batch is 64 windows of 16 tokens, a shard 400 rows.
+    assert read_manifest(path / "store").rows == 800
     assert not read_run(path)["finished"]
     with pytest.raises(SystemExit, match=f"error: workdir: got '{path}', where .*: cutoff: got '0.4'"):
         run(*arguments, "--cutoff=0.4")
