@@ -145,7 +145,8 @@ def run_of(sizes, seeds, l1, d_in):
     return {
         "device": "cpu", "versions": {"jax": "1"}, "d_in": d_in, "hook": "blocks.2.mlp.hook_post",
         "study": {"name": "bimodality", "cutoff": 0.5, "l1_shown": l1[0], "n_random": 2,
-                  "rare_below": 1e-3, "level": 0.95, "n_ablated": 99, "eval_tokens": 65536},
+                  "rare_below": 1e-3, "level": 0.95, "n_ablated": 99},
+        "eval_tokens": 65536,
         "coords": {"l1": [*l1], "d_sae": [*sizes], "seed": [*seeds]},
         "corpus": {"source": {"type": "standard <library>", "python": "3"}, "text_megabytes": 8.25,
                    "vocab_size": 512, "tokens": {"train": 20000, "validation": 2000}, "documents": {}},

@@ -148,7 +148,6 @@ def test_nulls_and_missing_files_leave_gaps(tmp_path):
         run["lm"].update(unigram_entropy=None, parameters=None, rows=[])
         run.update(losses=dict.fromkeys(run["losses"]), finished=False, stages=[])
         run["sweep"]["train_seconds"] = run["corpus"]["text_megabytes"] = None
-        run["eval_tokens"] = run["study"].pop("eval_tokens")
 
     change(path, "run", forget)
     change(path, "cells", lambda row: row.update(recovered_zero=None, fvu=None, loss=None))

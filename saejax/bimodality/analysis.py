@@ -12,6 +12,7 @@ from scipy import stats
 
 from saejax.bimodality.measurement import Measured, dictionaries, sizes
 from saejax.bimodality.settings import AnalysisSettings
+from saejax.claims.bimodality import KEYS
 from saejax.lm.loss import share_recovered
 from saejax.matching import (
     CLASSES,
@@ -37,8 +38,6 @@ NULL_SAMPLES = 499
 # this share of other random directions have.
 EFFECT_QUANTILE = 0.95
 COMPARED = ("learned_random", "random_random", "random_alt", "learned_alt", "ratio")
-
-TABLES = ("cells", "modes", "split", "emd", "law", "correlation", "explanation")
 
 Row = dict[str, Any]
 
@@ -79,7 +78,7 @@ def analyse(
     widths = sizes(result)
     rows_of = [np.stack([p.W_dec for p in dictionaries(result, l1, d)]) for d in widths]
     found = mcs_of_run(rows_of)
-    out = Analysis({}, {name: [] for name in TABLES})
+    out = Analysis({}, {name: [] for name in KEYS})
     at = f"{l1:g}"
     for (d, larger), mcs in found.to_larger.items():
         out.arrays[f"mcs/{at}/{d}/{larger}"] = mcs

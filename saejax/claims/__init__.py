@@ -1,11 +1,12 @@
-"""What the texts of the grid study claim, answered with numbers.
+"""What the texts of the grid and the bimodality study claim, answered with numbers.
 
 A row holds a claim, our mean over seeds with its standard deviation, and whether the claim holds.
 Figures are computed for every seed on its own and judged by `verdict`, each row alone. SAEs of one
 seed share their true features, so differences are taken within a seed. SAEs frozen as not finite are
 left out.
 
-Source: "Towards a Probabilistic Disentanglement of Transformer Activations", part 2.
+Sources: "Towards a Probabilistic Disentanglement of Transformer Activations", part 2; "[Research
+Update] Sparse Autoencoder features are bimodal".
 """
 
 from saejax.claims.baselines import of_baselines

@@ -35,6 +35,7 @@ COLUMNS = (
     "claim", "published", "l1", "measure", "claimed", "mean", "sd", "seeds", "answer", "details",
 )  # fmt: skip
 _AGAINST_LARGEST = ("l1", "d_sae", "against", "seed")
+# The tables of the study, and what a row of each is of.
 KEYS = {
     "cells": ("l1", "d_sae", "seed"),
     **dict.fromkeys(("modes", "split", "emd", "law", "explanation"), _AGAINST_LARGEST),

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from saejax import claims, report, runlog
 from saejax.bimodality import AnalysisSettings, analyse, measure
-from saejax.bimodality.analysis import TABLES
+from saejax.claims.bimodality import KEYS
 from saejax.data.activations import StoreSource
 from saejax.data.store import Store
 from saejax.differences import differences
@@ -173,11 +173,7 @@ def dictionaries(
                 )
             names = ("coords", "d_sae", "settings", "data")
             different = differences({n: plan[n] for n in names}, {n: run[n] for n in names})
-            if different:
-                raise ValueError(
-                    f"dictionaries: got {str(folder)!r}, which was made with other settings: "
-                    + "; ".join(different)
-                )
+            language.refuse("dictionaries", folder, different)
             result = runlog.load(folder)
         remarks.append(f"{result.final['frozen_at'].size} dictionaries, {settings.steps:,} steps")
     return result
@@ -191,7 +187,7 @@ def _analyse(
     with stages.stage("analysis", path, False):
         of_ablation, of_analysis = jax.random.split(jax.random.key(settings.seed))
         arrays: dict[str, np.ndarray] = {}
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
+        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in KEYS}
         n_cells = result.final["frozen_at"].size
         with tqdm(total=n_cells + len(run["coords"]["l1"]), desc="analysis") as bar:
 

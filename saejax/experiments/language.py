@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -191,13 +192,13 @@ def text(own: flags.FlagValues, stages: Stages, folder: Path) -> Corpus:
         if reused:
             corpus = load_corpus(folder)
             found = {name: corpus.manifest.get(name) for name in wanted}
-            _refuse("workdir_lm", folder, differences(wanted, found))
+            refuse("workdir_lm", folder, differences(wanted, found))
         else:
             if own.tokenizer:
                 tokenizer = find_tokenizer(own.tokenizer, own.tokenizer_revision)
             else:
                 kept = (d for d in chosen.documents() if not is_validation(d, own.validation_share))
-                some = (d for d, _ in zip(kept, range(own.tokenizer_documents or 2**62), strict=False))
+                some = islice(kept, own.tokenizer_documents or None)
                 tokenizer = train_tokenizer(some, own.vocab_size)
             corpus = build_corpus(
                 chosen, tokenizer, folder, validation_share=own.validation_share, about=about
@@ -251,7 +252,7 @@ def activations(
     with stages.stage("activations", folder, reused) as remarks:
         if reused:
             store = Store.open(folder, verify=True)
-            _refuse("store", folder, store.config.differences(config))
+            refuse("store", folder, store.config.differences(config))
         else:
             _harvest(own, lm, corpus, folder, config)
             store = Store.open(folder)
@@ -282,7 +283,12 @@ def digest(model: Any) -> str:
     return sha.hexdigest()
 
 
-def _refuse(flag: str, folder: Path, different: list[str]) -> None:
+def refuse(flag: str, folder: Path, different: list[str]) -> None:
+    """Refuses a stage that was made with other settings; `different` as `differences` has it.
+
+    Raises:
+        ValueError: naming the flag of the folder and every setting, where there are any.
+    """
     if different:
         raise ValueError(
             f"{flag}: got {str(folder)!r}, which was made with other settings: {'; '.join(different)}"

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from saejax import plots
+from saejax.claims.bimodality import KEYS
 from saejax.plots.panels import Intervals
 from saejax.runlog import read_rows, read_run
 from saejax.table import Table
 
-TABLES = ("cells", "modes", "split", "emd", "law", "correlation", "explanation")
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -58,7 +58,7 @@ class View(NamedTuple):
     @property
     def eval_tokens(self) -> int:
         """Tokens on which latents were measured."""
-        return {**self.run, **self.run["study"]}["eval_tokens"]
+        return self.run["eval_tokens"]
 
     def array(self, name: str, *at: int) -> np.ndarray | None:
         """An array of the shown l1 by name and sizes; None where there is none."""
@@ -100,7 +100,7 @@ def read(path: Path) -> View:
         raise ValueError(f"{file}: the run ended before its analysis, there is nothing to show")
     with np.load(file, allow_pickle=False) as stored:
         arrays = dict(stored)
-    files = {name: path / "analysis" / f"{name}.jsonl" for name in TABLES}
+    files = {name: path / "analysis" / f"{name}.jsonl" for name in KEYS}
     tables = {name: read_rows(each) if each.exists() else [] for name, each in files.items()}
     return View(path, run, arrays, tables)
 
