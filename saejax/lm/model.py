@@ -287,7 +287,8 @@ def stream(
             found[name] = x
         return x
 
-    x = model.wte.embedding[...][tokens] + model.wpe.embedding[...][:length]
+    # In float32 even where the weights are bfloat16: layer after layer is added to the stream.
+    x = model.wte.embedding[...][tokens].astype(jnp.float32) + model.wpe.embedding[...][:length]
     for i, block in enumerate(list(model.h)[:n_layers]):
         x = hook(f"blocks.{i}.hook_resid_pre", x)
         x = hook(f"blocks.{i}.hook_resid_mid", x + block.attn(block.ln_1(x)))

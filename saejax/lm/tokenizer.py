@@ -79,19 +79,23 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
-    """The tokenizer of a file, or of a model on the Hugging Face hub.
+    """The tokenizer of a file, or of a model: of its folder or on the Hugging Face hub.
 
     Args:
-        name: path of a tokenizer.json; where there is no such file, owner/name of a model.
+        name: path of a tokenizer.json, or of a folder with one; where there is neither, owner/name of a
+            model.
         revision: commit of the model; a name that moves makes the tokens move too.
 
     Raises:
         ValueError: as `load_tokenizer`.
+        FileNotFoundError: for a folder without a tokenizer.json.
         ImportError: for a model of the hub, where huggingface_hub is not installed.
         OSError: where the hub does not answer or has no such model.
     """
     if Path(name).is_file():
         return load_tokenizer(name)
+    if Path(name).is_dir():
+        return load_tokenizer(Path(name) / "tokenizer.json")
     try:
         import huggingface_hub
     except ImportError as error:
@@ -122,3 +126,51 @@ def end_of_text(tokenizer: Tokenizer) -> int:
     if token is None:
         raise ValueError(f"tokenizer: got one without {END_OF_TEXT!r}, allowed: one that has it")
     return token
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """Which byte each character of a byte-level token stands for.
+
+    Bytes that Latin-1 prints stand for themselves, the others for characters from 256 on.
+    """
+    plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = (byte for byte in range(256) if byte not in plain)
+    return {chr(byte): byte for byte in plain} | {chr(256 + n): byte for n, byte in enumerate(others)}
+
+
+def token_texts(tokenizer: Tokenizer, vocab_size: int | None = None) -> tuple[str, ...]:
+    r"""The text of every token id, to be shown to people.
+
+    A token is a sequence of bytes, and characters outside ASCII are several bytes that need not share
+    a token. Bytes that are no whole character are shown as `\xe2`. Added tokens such as
+    `<|endoftext|>` are shown by name, ids of no token as `<no token 17>`. So different ids may have the
+    same text, and the texts of a sequence put together are not always the text that it is of.
+
+    Args:
+        tokenizer: one of byte-level pairs, GPT-2's kind.
+        vocab_size: how many ids, such as a model's; None for those up to the tokenizer's largest.
+
+    Raises:
+        ValueError: for another kind of tokenizer, and one with ids of `vocab_size` or more.
+
+    Source: the table of bytes is that of GPT-2's encoder.py, `bytes_to_unicode`.
+    """
+    if not isinstance(tokenizer.decoder, _tokenizers().decoders.ByteLevel):
+        kind = type(tokenizer.decoder).__name__
+        raise ValueError(f"tokenizer: got one with the decoder {kind}, allowed: ByteLevel")
+    tokens = {at: token for token, at in tokenizer.get_vocab(with_added_tokens=True).items()}
+    n = max(tokens) + 1
+    allowed = f"None, or a whole number from {n}, the tokenizer's, on"
+    size = check_whole("vocab_size", n if vocab_size is None else vocab_size, allowed, lambda v: v >= n)
+    added, table = tokenizer.get_added_tokens_decoder(), _bytes_of_characters()
+
+    def text(at: int) -> str:
+        if at in added:
+            return added[at].content
+        if at not in tokens:
+            return f"<no token {at}>"
+        if not table.keys() >= set(tokens[at]):
+            raise ValueError(f"tokenizer: got the token {tokens[at]!r}, allowed: byte-level ones")
+        return bytes(table[c] for c in tokens[at]).decode("utf-8", errors="backslashreplace")
+
+    return tuple(text(at) for at in range(size))

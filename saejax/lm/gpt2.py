@@ -1,0 +1,243 @@
+"""GPT-2 from the files of the Hugging Face hub, or from files of the same format in a folder.
+
+config.json        its shape
+model.safetensors  its weights, or several files with an index, see `saejax.lm.gpt2_files`
+tokenizer.json     its vocabulary
+
+The forward pass is `saejax.lm.model`'s, whose modules carry GPT-2's names and shapes: the fused and not
+transposed products of its files are used as they are.
+
+Source: "Language models are unsupervised multitask learners" (Radford et al., 2019).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from saejax.checks import check_whole
+from saejax.lm.gpt2_files import (
+    INDEX,
+    WEIGHTS,
+    check_tensors,
+    checksums,
+    open_tensors,
+    read_tensor,
+    tensor_name,
+    weight_files,
+)
+from saejax.lm.model import GPT, GPTConfig, abstract_gpt
+from saejax.lm.tokenizer import load_tokenizer
+from saejax.precision import PRECISIONS, Precision
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+OWNER = "openai-community"
+CONFIG, TOKENIZER = "config.json", "tokenizer.json"
+# Blocks, width and attention heads.
+SIZES = {
+    "gpt2": (12, 768, 12),
+    "gpt2-medium": (24, 1024, 16),
+    "gpt2-large": (36, 1280, 20),
+    "gpt2-xl": (48, 1600, 25),
+}
+# Commits of the published models that hold their weights in safetensors files.
+REVISIONS = {
+    "gpt2": "607a30d783dfa663caf39e06633721c8d4cfcd7e",
+    "gpt2-medium": "6dcaa7a952f72f9298047fd5137cd6e4f05f41da",
+    "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
+    "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
+}
+DTYPES = ("float32", "bfloat16")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
+# What `GPT` computes; a config.json without one of these means this value.
+ARCHITECTURE: dict[str, Any] = {
+    "activation_function": "gelu_new",
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "add_cross_attention": False,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model that others have trained.
+
+    Attributes:
+        model: its weights.
+        folder: where its files lie.
+        about: what the weights are, JSON types: `name`, the hub's, or that of a local folder;
+            `revision`, the hub's commit, None for a folder; `dtype` of the weights; `config`; `files`,
+            the size and SHA-256 of config.json and of all files of weights.
+    """
+
+    model: GPT
+    folder: Path
+    about: Mapping[str, Any]
+
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer in the model's folder.
+
+        Raises:
+            ValueError: as `load_tokenizer`; also for more tokens than the model has.
+            FileNotFoundError: where the folder has none.
+            ImportError: where tokenizers is not installed.
+        """
+        path, most = self.folder / TOKENIZER, self.model.config.vocab_size
+        tokenizer = load_tokenizer(path)
+        if tokenizer.get_vocab_size() > most:
+            raise ValueError(
+                f"{path}: got {tokenizer.get_vocab_size()} tokens, allowed: the model's {most} or fewer"
+            )
+        return tokenizer
+
+
+def published_config(name: str, matmul_precision: Precision = "highest") -> GPTConfig:
+    """Shape of one of the four published models.
+
+    Args:
+        name: gpt2 (124 million weights), gpt2-medium (355), gpt2-large (774) or gpt2-xl (1558).
+        matmul_precision: see `GPTConfig`.
+
+    Raises:
+        ValueError: `name: got X, allowed: ...`.
+    """
+    if name not in SIZES:
+        raise ValueError(f"name: got {name!r}, allowed: {', '.join(SIZES)}")
+    n_layers, d, n_heads = SIZES[name]
+    return GPTConfig(50257, 1024, n_layers, d, 4 * d, n_heads, matmul_precision=matmul_precision)
+
+
+def load_gpt2(
+    name: str | Path,
+    *,
+    revision: str | None = None,
+    dtype: str = "float32",
+    matmul_precision: Precision = "highest",
+) -> Pretrained:
+    """GPT-2 with the weights of its files.
+
+    Files hold weights of float32, float16 or bfloat16. They are read one tensor after the other, so
+    that no more than one is in memory twice. With `dtype="bfloat16"` the weights take half the memory,
+    while the residual stream, the norms, the softmax and all sums stay in float32: to a stream in
+    bfloat16, with GPT-2's norms, what a layer writes would be lost below its 8 bits. What the products
+    multiply is `matmul_precision`'s: "highest" widens the weights to float32 first, "bf16" rounds the
+    activations to bfloat16 and is the fast one.
+
+    Args:
+        name: a folder with config.json and the weights; gpt2, gpt2-medium, gpt2-large or gpt2-xl; or
+            owner/name of a model of the hub. A folder goes before a model of its name.
+        revision: commit, tag or branch of the hub's model. None: for the four published ones the
+            commit in `REVISIONS`, for others the newest one. Which commit it was is in `about`.
+        dtype: of the weights, float32 or bfloat16.
+        matmul_precision: see `GPTConfig`.
+
+    Raises:
+        ValueError: naming the argument; naming the file and the field of config.json, for another
+            architecture; naming the file and the tensor, for a tensor that is missing, unknown, of
+            another shape or dtype or not finite, and naming a file that is damaged.
+        FileNotFoundError: naming the file that is missing.
+        ImportError: where safetensors or, for the hub, huggingface_hub is not installed.
+        OSError: where the hub does not answer or has no such model.
+    """
+    for argument, value, allowed in (
+        ("dtype", dtype, DTYPES), ("matmul_precision", matmul_precision, PRECISIONS)
+    ):  # fmt: skip
+        if value not in allowed:
+            raise ValueError(f"{argument}: got {value!r}, allowed: {', '.join(allowed)}")
+    if Path(name).is_dir():
+        if revision is not None:
+            raise ValueError(f"revision: got {revision!r}, allowed with a folder: None")
+        folder, source = Path(name), {"name": Path(name).resolve().name, "revision": None}
+    else:
+        folder, source = _download(str(name), revision)
+    config = replace(read_config(folder), matmul_precision=matmul_precision)
+    files = weight_files(folder)
+    model = _read(folder, files, config, dtype)
+    about = {
+        **source,
+        "dtype": dtype,
+        "config": asdict(config),
+        "files": checksums((folder / CONFIG, *files)),
+    }
+    return Pretrained(model, folder, about)
+
+
+def _download(name: str, revision: str | None) -> tuple[Path, dict[str, str | None]]:
+    """The folder of a model of the hub, and which commit it is of."""
+    full = f"{OWNER}/{name}" if name in SIZES else name
+    if not HUB_ID.fullmatch(full):
+        raise ValueError(
+            f"name: got {name!r}, allowed: an existing folder, {', '.join(SIZES)}, or owner/name of a "
+            "model of the hub"
+        )
+    owner, _, short = full.partition("/")
+    if revision is None and owner == OWNER:
+        revision = REVISIONS.get(short)
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise ImportError(
+            f'name: got {name!r}, which is no folder; the hub needs pip install "saejax[lm]"'
+        ) from error
+    wanted = [CONFIG, TOKENIZER, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
+    folder = Path(huggingface_hub.snapshot_download(full, revision=revision, allow_patterns=wanted))
+    # The hub's cache keeps each commit in a folder of its name.
+    return folder, {"name": full, "revision": folder.name}
+
+
+def read_config(folder: Path) -> GPTConfig:
+    """The shape that the config.json of a folder describes.
+
+    Raises:
+        FileNotFoundError: where there is no config.json.
+        ValueError: naming the file and the field: another architecture than GPT-2, a variant that `GPT`
+            does not compute, a number that is missing or none; a damaged file.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: got no file, allowed: a folder with the model's {CONFIG}")
+    try:
+        fields = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: got a file that is damaged ({error}), allowed: JSON") from error
+    for field, only in {"model_type": "gpt2", **ARCHITECTURE}.items():
+        got = fields.get(field, ARCHITECTURE.get(field))
+        if got != only:
+            raise ValueError(f"{path}: {field}: got {got!r}, allowed: {only!r}")
+    # The context was n_ctx before it was n_positions; without n_inner an MLP is four times as wide.
+    fields = {"n_positions": fields.get("n_ctx"), "layer_norm_epsilon": 1e-5, **fields}
+    if fields.get("n_inner") is None and isinstance(fields.get("n_embd"), int):
+        fields["n_inner"] = 4 * fields["n_embd"]
+
+    def size(field: str) -> int:
+        return check_whole(field, fields.get(field), "a whole number, 1 or more", lambda v: v >= 1)
+
+    try:
+        return GPTConfig(
+            size("vocab_size"),
+            size("n_positions"),
+            size("n_layer"),
+            size("n_embd"),
+            size("n_inner"),
+            size("n_head"),
+            fields["layer_norm_epsilon"],
+        )
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _read(folder: Path, files: tuple[Path, ...], config: GPTConfig, dtype: str) -> GPT:
+    leaves, structure = jax.tree.flatten_with_path(abstract_gpt(config))
+    shapes = {tensor_name(path): leaf.shape for path, leaf in leaves}
+    tensors = open_tensors(files)
+    check_tensors(folder, tensors, shapes)
+    return jax.tree.unflatten(structure, [read_tensor(tensors[name], dtype) for name in shapes])
