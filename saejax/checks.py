@@ -4,7 +4,7 @@ Python takes True for 1 and leaves "3" to fail far from where it was given; here
 Every check says what it refuses in one form: `name: got X, allowed: Y`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -59,6 +59,24 @@ def check_number(
     if isinstance(value, bool) or not finite or not ok(value):
         _refuse(name, value, allowed)
     return float(value)
+
+
+def check_choice(name: str, value: Any, allowed: str, choices: Sequence[str]) -> str:
+    """One of several names.
+
+    Args:
+        name: how the error names the argument.
+        value: what the user handed in.
+        allowed: the names in words.
+        choices: the names.
+
+    Raises:
+        ValueError: `name: got value, allowed: ...`.
+    """
+    value = as_python(value)
+    if not isinstance(value, str) or value not in choices:
+        _refuse(name, value, allowed)
+    return value
 
 
 def check_switch(name: str, value: Any, allowed: str) -> bool:

@@ -131,14 +131,19 @@ def default_cell_batch(n_cells: int, d_in: int, d_sae: int, batch_size: int) -> 
 
 
 def _check(sweep: Sweep, settings: Settings) -> None:
-    revives = any(sweep.resample)
-    if revives and not settings.resample.every:
-        raise ValueError("resample: got True, allowed: only with resample_every above 0")
-    if settings.resample.every and not revives:
-        raise ValueError(
-            f"resample_every: got {settings.resample.every}, allowed: 0, because no cell of the sweep "
-            "has resample on"
-        )
+    rule = settings.resample
+    for flag, value, ways in (
+        ("resample_every", rule.every, ("on", "anthropic")),
+        ("ghost_after", rule.ghost_after, ("ghost",)),
+    ):
+        asks = [way for way in ways if way in sweep.resample]
+        if asks and not value:
+            raise ValueError(f"resample: got {asks[0]!r}, allowed: only with {flag} above 0")
+        if value and not asks:
+            raise ValueError(
+                f"{flag}: got {value}, allowed: 0, because no cell of the sweep has resample "
+                + " or ".join(map(repr, ways))
+            )
     if settings.matmul_precision == "tf32" and jax.local_devices()[0].platform == "cpu":
         raise ValueError(
             "matmul_precision: got 'tf32', which a CPU does not have; allowed there: highest, bf16"

@@ -1,14 +1,27 @@
 """Dead latents: who they are, and the masked re-initialisation that revives them.
 
 Every `every` steps, dead latents of the cells that ask for it take over the direction of an input
-that is badly explained (the GPT-2 text's recipe, after Anthropic's "Towards Monosemanticity",
-2023):
+that is badly explained:
 
-    b      drawn with probability proportional to sample b's share of the objective
+    b      drawn with probability p_b
     u      = (x_b - b_dec) / |x_b - b_dec|
-    W_enc[:, j] = u,  W_dec[j] = u,  b_enc[j] = bias,  Adam moments of latent j = 0
+    W_enc[:, j] = scale u,  W_dec[j] = u,  b_enc[j] = bias,  Adam moments of latent j = 0
 
-A latent is dead if its activation never exceeded `threshold` in the `window` steps before.
+             p_b proportional to         scale                          bias
+    "on"         sample b's share        1                              slightly negative
+                 of the objective
+    "anthropic"  the square of that      0.2 x mean norm of the live    0
+                                         latents' columns of W_enc
+
+A latent is dead if its activation never exceeded `threshold` in the `window` steps before. A third
+way, "ghost", leaves the weights alone and gives dead latents a gradient (`saejax.ghost`).
+
+Samples are drawn without replacement. Two latents with the direction of one sample would have the same
+weights and moments and so the same gradients for good: one latent twice. Where more latents are dead
+than samples are at hand the others wait for the next time.
+
+Sources: "on", the GPT-2 text; "anthropic", "Towards Monosemanticity" (Bricken et al., 2023), section
+"Neuron resampling". Drawing without replacement: dictionary_learning (Marks and others, 2024).
 """
 
 from dataclasses import dataclass
@@ -23,18 +36,25 @@ from saejax.checks import check_number, check_whole
 from saejax.precision import Precision
 from saejax.sae import Params, SAEConfig, encode, sample_objective, unit_rows
 
+# Values of the axis `resample`. The compiled step reads their places.
+REVIVALS = ("off", "on", "anthropic", "ghost")
+OFF, ON, ANTHROPIC, GHOST = range(4)
+# Share of the live latents' mean norm that a revived column of W_enc has in Anthropic's recipe.
+ANTHROPIC_SCALE = 0.2
+
 
 @dataclass(frozen=True)
 class Resample:
     """When and how dead latents are revived.
 
     Args:
-        every: steps between two resamplings; 0 never resamples.
+        every: steps between two resamplings of "on" and "anthropic"; 0 never resamples.
         window: a latent must have been silent for this many training batches before; None is 10, or
             `every` where that is less.
         threshold: activation that counts as silence.
-        bias: what b_enc of a revived latent is set to; slightly negative, so that it fires only on
-            inputs close to the one it took over.
+        bias: what b_enc of a latent revived by "on" is set to; slightly negative, so that it fires only
+            on inputs close to the one it took over.
+        ghost_after: training batches of silence from which "ghost" gives a latent gradients; 0 never.
 
     Raises:
         ValueError: naming the argument.
@@ -44,6 +64,7 @@ class Resample:
     window: int | None = None
     threshold: float = 0.0
     bias: float = -0.01
+    ghost_after: int = 0
 
     def __post_init__(self) -> None:
         often = "0 (never) or more (a whole number)"
@@ -56,11 +77,14 @@ class Resample:
                 "resample window", window, f"1 {upto} (a whole number)", lambda v: 1 <= v <= last
             )
         silence = "0 or more (a number)"
-        threshold = check_number("resample threshold", self.threshold, silence, lambda v: v >= 0)
-        bias = check_number("resample bias", self.bias, "a finite number")
-        for name, value in zip(
-            ("every", "window", "threshold", "bias"), (every, window, threshold, bias), strict=True
-        ):
+        own = {
+            "every": every,
+            "window": window,
+            "threshold": check_number("resample threshold", self.threshold, silence, lambda v: v >= 0),
+            "bias": check_number("resample bias", self.bias, "a finite number"),
+            "ghost_after": check_whole("ghost_after", self.ghost_after, often, lambda v: v >= 0),
+        }
+        for name, value in own.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -68,31 +92,61 @@ class Resample:
         """Length of the window in steps, `min(10, every)` where none was asked for."""
         return min(10, self.every) if self.window is None else self.window
 
+    @property
+    def watches(self) -> bool:
+        """Whether anybody needs to know how long latents have been silent."""
+        return bool(self.every or self.ghost_after)
+
     def is_due(self, steps_done: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether latents are revived once this many steps are done."""
         return steps_done % self.every == 0
 
 
 def observe(
-    highest: Float[Array, " d_sae"],
+    silent: Int[Array, " d_sae"],
+    revival: Int[Array, ""] | int,
     params: Params,
     x: Float[Array, "batch d_in"],
     step: Int[Array, ""],
     config: SAEConfig,
     rule: Resample,
-    precision: Precision,
-) -> Float[Array, " d_sae"]:
-    """Highest activation of each latent since the current window opened.
+    precision: Precision = "highest",
+) -> Int[Array, " d_sae"]:
+    """Batches since each latent last exceeded the threshold, this one among them.
 
-    Outside the window the value is 0 and nothing is computed.
+    With "ghost" all batches count. With "on" and "anthropic" those since the current window opened;
+    outside it nothing is computed. With "off" nothing ever is.
+
+    Args:
+        silent: the counts before this batch.
+        revival: place in `REVIVALS`.
+        params: one SAE, before its update on this batch.
+        x: the batch.
+        step: number of steps done before this one.
+        config: of the SAE.
+        rule: when and how.
+        precision: of the product.
     """
-    into_window = step % rule.every - (rule.every - rule.window_steps)
+    looks = opens = jnp.array(False)
+    anybody_looks = jnp.array(rule.ghost_after > 0)
+    if rule.every:
+        into_window = step % rule.every - (rule.every - rule.window_steps)
+        resamples = (revival == ON) | (revival == ANTHROPIC)
+        looks, opens = resamples & (into_window >= 0), resamples & (into_window == 0)
+        anybody_looks = anybody_looks | (into_window >= 0)
+    if rule.ghost_after:
+        looks = looks | (revival == GHOST)
 
-    def look() -> Float[Array, " d_sae"]:
-        before = jnp.where(into_window == 0, 0.0, highest)
-        return jnp.maximum(before, encode(params, x, config, precision).max(0))
+    def look() -> Int[Array, " d_sae"]:
+        fires = encode(params, x, config, precision).max(0) > rule.threshold
+        return jnp.where(fires, 0, jnp.where(opens, 0, silent) + 1)
 
-    return jax.lax.cond(into_window >= 0, look, lambda: jnp.zeros_like(highest))
+    def keep() -> Int[Array, " d_sae"]:
+        return silent
+
+    # Side by side, cells of several ways make a selection of the inner branch, which computes both. The
+    # outer one depends on the step alone and stays a branch.
+    return jax.lax.cond(anybody_looks, lambda: jax.lax.cond(looks, look, keep), keep)
 
 
 def revive(
@@ -105,6 +159,7 @@ def revive(
     config: SAEConfig,
     rule: Resample,
     precision: Precision = "highest",
+    revival: Int[Array, ""] | int = ON,
 ) -> tuple[Params, optax.ScaleByAdamState]:
     """Weights and moments after the dead latents were re-initialised; the others are untouched.
 
@@ -112,26 +167,35 @@ def revive(
         key: which samples are drawn.
         params: one SAE.
         opt_state: its Adam moments, shaped like `params`.
-        dead: which latents to revive.
-        x: the batch to draw from. Samples equal to b_dec have no direction and are never drawn; in a
-            batch of such samples alone nothing is revived.
+        dead: which latents to revive; where there are more than samples that may be drawn, the first.
+        x: the batch to draw from. Samples equal to b_dec have no direction and are never drawn.
         l1: the cell's coefficient.
         config: of the SAE.
         rule: where the new bias stands.
         precision: of the products.
+        revival: `ON` or `ANTHROPIC`.
     """
+    anthropic = jnp.asarray(revival) == ANTHROPIC
     centred = x if params.b_dec is None else x - params.b_dec
     has_direction = jnp.linalg.norm(centred, axis=-1) > 0
     loss = sample_objective(params, x, l1, config, precision)
-    weights = jnp.where(has_direction, loss, 0.0)
+    # Twice the logarithm is the logarithm of the square, which float32 could not hold for large losses.
+    weights = jnp.log(jnp.where(has_direction, loss, 0.0)) * jnp.where(anthropic, 2.0, 1.0)
     # A batch explained perfectly leaves no weight anywhere: then all directions are equally good.
-    weights = jnp.where(weights.sum() > 0, weights, has_direction.astype(weights.dtype))
-    drawn = jax.random.choice(key, x.shape[0], dead.shape, p=weights / weights.sum())
-    dead = dead & has_direction.any()
-    directions = unit_rows(centred[drawn])
+    even = jnp.where(has_direction, 0.0, -jnp.inf)
+    weights = jnp.where(jnp.isfinite(weights).any(), weights, even)
+    # The largest of log p + Gumbel noise is a draw with probability p, the next a draw from the rest.
+    order = jnp.argsort(-(weights + jax.random.gumbel(key, weights.shape)))
+    rank = jnp.cumsum(dead) - 1
+    live = ~dead
+    dead = dead & (rank < jnp.isfinite(weights).sum())
+    directions = unit_rows(centred[order[jnp.clip(rank, 0, x.shape[0] - 1)]])
+    norms = jnp.linalg.norm(params.W_enc, axis=0)
+    live_norm = jnp.where(live.any(), (norms * live).sum() / jnp.maximum(live.sum(), 1), 1.0)
+    scale = jnp.where(anthropic, ANTHROPIC_SCALE * live_norm, 1.0)
     new = params._replace(
-        W_enc=jnp.where(dead, directions.T, params.W_enc),
-        b_enc=jnp.where(dead, rule.bias, params.b_enc),
+        W_enc=jnp.where(dead, scale * directions.T, params.W_enc),
+        b_enc=jnp.where(dead, jnp.where(anthropic, 0.0, rule.bias), params.b_enc),
         W_dec=jnp.where(dead[:, None], directions, params.W_dec),
     )
 

@@ -20,7 +20,7 @@ class Settings:
         snapshot_every: steps between snapshots of every dictionary; 0 takes none. They stay in
             memory until the run ends.
         sae: what is fixed about the SAEs.
-        resample: when dead latents are revived; only in cells whose `resample` coordinate is on.
+        resample: when dead latents are revived; how is the cells' coordinate `resample`.
         dead_threshold: a latent that never exceeds it on the evaluation batches counts as dead.
         track_threshold: cosine from which a true feature counts as learned.
         matmul_precision: operands of the training products, see `saejax.precision.matmul`.

@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, Integer, Key, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Integer, Key, PRNGKeyArray
 
-from saejax import resample, sae
-from saejax.checks import as_python, check_number, check_switch, check_whole
+from saejax import ghost, resample, sae
+from saejax.checks import as_python, check_choice, check_number, check_whole
+from saejax.resample import GHOST, REVIVALS
 from saejax.sae import Params
 from saejax.settings import Settings
 
@@ -73,7 +74,8 @@ class Sweep:
             Default: the published eight, 0.25 ... 32.
         seeds: each seed draws its own ground truth, batches and initial weights.
         lr: Adam's learning rates, at most 1e15 so that no moved row of W_dec overflows.
-        resample: whether dead latents are revived (see `saejax.resample`).
+        resample: how dead latents are revived, of "off", "on", "anthropic", "ghost" (see
+            `saejax.resample`).
 
     Cells that differ in data set, l1, lr or resample alone start from the same weights, and cells of
     one seed share their true features, so differences along these axes are paired.
@@ -87,7 +89,7 @@ class Sweep:
     ratio: tuple[float, ...]
     seeds: tuple[int, ...]
     lr: tuple[float, ...]
-    resample: tuple[bool, ...]
+    resample: tuple[str, ...]
 
     def __init__(
         self,
@@ -95,18 +97,19 @@ class Sweep:
         ratio: Sequence[float] | float = PUBLISHED_RATIOS,
         seeds: Sequence[int] | int = (0,),
         lr: Sequence[float] | float = (1e-3,),
-        resample: Sequence[bool] | bool = (False,),
+        resample: Sequence[str] | str = ("off",),
     ) -> None:
         penalty = partial(check_number, ok=lambda v: 0 <= v <= 1e18)
         above_zero = partial(check_number, ok=lambda v: v > 0)
         seed = partial(check_whole, ok=lambda v: 0 <= v < 2**32)
         rate = partial(check_number, ok=lambda v: 0 < v <= MAX_LR)
+        revival = partial(check_choice, choices=REVIVALS)
         for name, values, allowed, check in (
             ("l1", l1, "a number, 0 or more, up to 1e18", penalty),
             ("ratio", ratio, "a number above 0", above_zero),
             ("seeds", seeds, "a whole number from 0 to 2**32 - 1", seed),
             ("lr", lr, "a number above 0, up to 1e15", rate),
-            ("resample", resample, "True or False", check_switch),
+            ("resample", resample, "one of " + ", ".join(REVIVALS), revival),
         ):
             object.__setattr__(self, name, _axis(name, values, allowed, check))
 
@@ -138,11 +141,11 @@ class Sweep:
 
 
 class Hyper(NamedTuple):
-    """Swept numbers that the compiled step reads, one entry a hyper."""
+    """Swept numbers that the compiled step reads, one a hyper; `resample` is a place in `REVIVALS`."""
 
     l1: Float[Array, " hyper"]
     lr: Float[Array, " hyper"]
-    resample: Bool[Array, " hyper"]
+    resample: Int[Array, " hyper"]
 
 
 class Cells(NamedTuple):
@@ -152,13 +155,13 @@ class Cells(NamedTuple):
         params: weights, W_dec transposed.
         opt: Adam's moments, likewise.
         frozen_at: the step whose update was refused because it was not finite; -1 while it trains.
-        highest: largest activations in the open resampling window, None without resampling.
+        silent: batches since each latent last fired, see `resample.observe`; None where nobody asks.
     """
 
     params: Params
     opt: optax.ScaleByAdamState
     frozen_at: Int[Array, "*cells"]
-    highest: Float[Array, "*cells d_sae"] | None
+    silent: Int[Array, "*cells d_sae"] | None
 
 
 ADAM = optax.scale_by_adam()
@@ -171,9 +174,10 @@ def stream(seed: Integer[Array, ""] | int, name: str) -> PRNGKeyArray:
 
 def hypers(sweep: Sweep) -> Hyper:
     """The product of l1, lr and resample, in the order of `AXES`."""
-    grid = [(a, b, c) for a in sweep.l1 for b in sweep.lr for c in sweep.resample]
-    l1, lr, on = zip(*grid, strict=True)
-    return Hyper(jnp.array(l1, jnp.float32), jnp.array(lr, jnp.float32), jnp.array(on))
+    ways = [REVIVALS.index(name) for name in sweep.resample]
+    grid = [(a, b, c) for a in sweep.l1 for b in sweep.lr for c in ways]
+    l1, lr, way = zip(*grid, strict=True)
+    return Hyper(jnp.array(l1, jnp.float32), jnp.array(lr, jnp.float32), jnp.array(way, jnp.int32))
 
 
 def public(params: Any) -> Params:
@@ -198,10 +202,10 @@ def init_cells(
     def one(seed: Integer[Array, ""]) -> Cells:
         key = jax.random.fold_in(stream(seed, "init"), d_sae)
         params = public(sae.init(key, d_in, d_sae, settings.sae))
-        highest = jnp.zeros(d_sae) if settings.resample.every else None
+        silent = jnp.zeros(d_sae, jnp.int32) if settings.resample.watches else None
         state = ADAM.init(params)  # pyright: ignore[reportArgumentType]
         assert isinstance(state, optax.ScaleByAdamState)
-        return Cells(params, state, jnp.array(-1, jnp.int32), highest)
+        return Cells(params, state, jnp.array(-1, jnp.int32), silent)
 
     cells = jax.vmap(one)(seeds)
 
@@ -305,6 +309,8 @@ def step_cell(
     # Only the gradient of the sparsity is asked for, so that its value is never computed.
     (mse, _), pull_back = jax.vjp(terms, cell.params)
     (grads,) = pull_back((jnp.ones(()), hyper.l1))
+    if settings.resample.ghost_after:
+        grads = _with_ghosts(grads, cell, hyper, x, settings)
     updates, opt = ADAM.update(grads, cell.opt)
     moved = jax.tree.map(lambda p, u: p - hyper.lr * u, cell.params, updates)
     moved = public(sae.project(public(moved), settings.sae))
@@ -317,12 +323,29 @@ def step_cell(
         lambda new, old: jnp.where(go_on, new, old), (moved, opt), (cell.params, cell.opt)
     )
     frozen_at = jnp.where(~finite & (cell.frozen_at < 0), step, cell.frozen_at)
-    highest = cell.highest
-    if highest is not None:
-        rule = settings.resample
-        weights = public(cell.params)
-        highest = resample.observe(highest, weights, x, step, settings.sae, rule, precision)
-    return Cells(params, opt, frozen_at, highest)
+    silent = cell.silent
+    if silent is not None:
+        rule, weights = settings.resample, public(cell.params)
+        silent = resample.observe(
+            silent, hyper.resample, weights, x, step, settings.sae, rule, precision
+        )
+    return Cells(params, opt, frozen_at, silent)
+
+
+def _with_ghosts(
+    grads: Any, cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"], settings: Settings
+) -> Any:
+    """Gradients (W_dec transposed) with those of dead latents added, where the cell asks for it."""
+    assert cell.silent is not None
+    dead = (cell.silent >= settings.resample.ghost_after) & (hyper.resample == GHOST)
+
+    def haunted() -> Params:
+        more = ghost.ghost_gradient(
+            public(cell.params), dead, x, settings.sae, settings.matmul_precision
+        )
+        return jax.tree.map(jnp.add, grads, public(more))
+
+    return jax.lax.cond(dead.any(), haunted, lambda: grads)
 
 
 def resample_cell(
@@ -332,19 +355,20 @@ def resample_cell(
     key: PRNGKeyArray,
     settings: Settings,
 ) -> Cells:
-    """One cell after its dead latents were revived, where its `resample` is on."""
-    assert cell.highest is not None
-    on = hyper.resample & (cell.frozen_at < 0)
+    """One cell after its dead latents were revived, where its `resample` is "on" or "anthropic"."""
+    assert cell.silent is not None
+    asks = (hyper.resample == resample.ON) | (hyper.resample == resample.ANTHROPIC)
     params, opt = resample.revive(
         key,
         public(cell.params),
         cell.opt._replace(mu=public(cell.opt.mu), nu=public(cell.opt.nu)),
-        (cell.highest <= settings.resample.threshold) & on,
+        (cell.silent >= settings.resample.window_steps) & asks & (cell.frozen_at < 0),
         x,
         hyper.l1,
         settings.sae,
         settings.resample,
         settings.matmul_precision,
+        hyper.resample,
     )
     opt = opt._replace(mu=public(opt.mu), nu=public(opt.nu))
     return cell._replace(params=public(params), opt=opt)

@@ -54,7 +54,7 @@ def result():
     return Result(
         coords={
             "dataset": ("activations",), "seed": SEEDS, "ratio": (5.0, 1.25, 2.5), "l1": L1,
-            "lr": (1e-3,), "resample": (False,),
+            "lr": (1e-3,), "resample": ("off",),
         },
         d_sae=(80, 20, 40),  # as the user gave them: not in order
         run={"d_in": D_IN},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from saejax import Resample, Settings, Sweep, Synthetic
-from saejax.checks import check_number, check_switch, check_whole
+from saejax.checks import check_choice, check_number, check_switch, check_whole
 
 pytestmark = pytest.mark.usefixtures("unchecked")
 
@@ -90,6 +90,22 @@ def test_what_is_no_switch_is_refused(value):
         check_switch("on", value, "True or False")
 
 
+@pytest.mark.parametrize(
+    "value", ["ghost", np.str_("ghost"), np.array("ghost")], ids=["str", "np", "0d"]
+)
+def test_a_name_of_numpy_becomes_a_str(value):
+    got = check_choice("way", value, "one of on, ghost", ("on", "ghost"))
+    assert (got, type(got)) == ("ghost", str)
+
+
+@pytest.mark.parametrize(
+    "value", ["", "Ghost", "gho", "on,ghost", True, 1, None, ["on"], b"on"], ids=repr
+)
+def test_what_is_none_of_the_names_is_refused(value):
+    with pytest.raises(ValueError, match=r"^way: got .*, allowed: one of on, ghost$"):
+        check_choice("way", value, "one of on, ghost", ("on", "ghost"))
+
+
 def test_the_value_is_shown_as_it_would_be_typed():
     with pytest.raises(ValueError, match=r"^n: got 'many', allowed"):
         whole("many")
@@ -133,6 +149,8 @@ WRONG = [
     (Resample, {"window": "5"}, "resample window: got '5', allowed: 1 or more (a whole number)"),
     (Resample, {"threshold": INF}, "resample threshold: got inf, allowed: 0 or more (a number)"),
     (Resample, {"threshold": "0"}, "resample threshold: got '0', allowed: 0 or more (a number)"),
+    (Resample, {"ghost_after": 2.0}, "ghost_after: got 2.0, allowed: 0 (never) or more (a whole numb"),
+    (Resample, {"ghost_after": -1}, "ghost_after: got -1, allowed: 0 (never) or more (a whole number)"),
     (Resample, {"bias": NAN}, "resample bias: got nan, allowed: a finite number"),
     (Resample, {"bias": -INF}, "resample bias: got -inf, allowed: a finite number"),
     (Resample, {"bias": None}, "resample bias: got None, allowed: a finite number"),
@@ -152,9 +170,10 @@ WRONG = [
     (Sweep, {"seeds": 1.0}, "seeds: got 1.0, allowed: a whole number from 0 to 2**32 - 1, or a seq"),
     (Sweep, {"seeds": "12"}, "seeds: got '12', allowed: a whole number from 0 to 2**32 - 1"),
     (Sweep, {"seeds": np.array([1.0])}, "seeds: got 1.0, allowed: a whole number from 0"),
-    (Sweep, {"resample": "on"}, "resample: got 'on', allowed: True or False, or a sequence of such"),
-    (Sweep, {"resample": [0, 1]}, "resample: got 0, allowed: True or False"),
-    (Sweep, {"resample": None}, "resample: got None, allowed: True or False, or a sequence of such"),
+    (Sweep, {"resample": True}, "resample: got True, allowed: one of off, on, anthropic, ghost, or a"),
+    (Sweep, {"resample": ["on", "of"]}, "resample: got 'of', allowed: one of off, on, anthropic, gho"),
+    (Sweep, {"resample": [0, 1]}, "resample: got 0, allowed: one of off, on, anthropic, ghost"),
+    (Sweep, {"resample": None}, "resample: got None, allowed: one of off, on, anthropic, ghost, or a"),
 ]
 
 
@@ -167,13 +186,14 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(kind, arguments, message):
 
 @pytest.mark.parametrize("make", [np.array, jnp.array, list, tuple], ids=["np", "jnp", "list", "tuple"])
 def test_an_axis_is_any_sequence_or_array(make):
+    words = np.array if make is jnp.array else make  # JAX holds no text
     got = Sweep(
-        l1=make([0.5, 0.25]), ratio=make([1, 2]), seeds=make([3, 4]), resample=make([True, False])
+        l1=make([0.5, 0.25]), ratio=make([1, 2]), seeds=make([3, 4]), resample=words(["on", "off"])
     )
     assert (got.l1, got.ratio, got.seeds) == ((0.5, 0.25), (1.0, 2.0), (3, 4))
-    assert got.resample == (True, False)
+    assert got.resample == ("on", "off")
     types = [type(v) for axis in (got.l1, got.ratio, got.seeds, got.resample) for v in axis]
-    assert types == [float] * 4 + [int] * 2 + [bool] * 2
+    assert types == [float] * 4 + [int] * 2 + [str] * 2
 
 
 def test_a_range_and_a_lone_number_of_any_library_are_axes():

@@ -32,7 +32,7 @@ def make(data=DATA, seeds=SEEDS, ratios=RATIOS, lr=(1e-3,), cosine=True, steps=(
     """A result in which nothing happens; tests plant effects in its arrays."""
     coords = {
         "dataset": tuple(data), "seed": seeds, "ratio": ratios, "l1": L1, "lr": lr,
-        "resample": (False,),
+        "resample": ("off",),
     }  # fmt: skip
     shape = tuple(len(v) for v in coords.values())
     names = ("mmcs_true_to_dict", "mse", "fvu", "learned", "unlearned")

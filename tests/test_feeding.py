@@ -17,7 +17,7 @@ from saejax.resample import Resample
 from saejax.sweep import hypers, init_cells, public, step_group, stream
 from saejax.train import centers, start
 
-SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=(True, False))
+SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=("on", "off"))
 PLAIN = Sweep(l1=0.1, ratio=1)
 
 

@@ -7,7 +7,7 @@ import commands
 import pytest
 from absl import flags
 
-from saejax import Synthetic
+from saejax import Resample, Synthetic
 from saejax.experiments import command, grid
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS
 
@@ -120,8 +120,15 @@ def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
         ("--eval_every=3", "steps: got 4, allowed: a multiple of eval_every=3"),
         ("--eval_every=0", "eval_every: got 0, allowed: a whole number, 1 or more"),
         ("--resample_every=-1", "resample_every: got -1, allowed: 0"),
-        ("--resample=on", "resample: got on, allowed: only with resample_every above 0"),
-        ("--resample=maybe", "resample: got 'maybe', allowed: on, off, or on,off"),
+        ("--resample=on", "resample: got 'on', allowed: only with resample_every above 0"),
+        ("--resample=off,anthropic", "resample: got 'anthropic', allowed: only with resample_every"),
+        ("--resample=ghost", "resample: got 'ghost', allowed: only with ghost_after above 0"),
+        ("--resample=maybe", "resample: got 'maybe', allowed: each of off, on, anthropic, ghost at"),
+        ("--resample=on,on", "resample: got 'on,on', allowed: .* at most once"),
+        ("--resample=", "resample: got '', allowed: .* at least one"),
+        ("--resample_window=0", "resample window: got 0, allowed: 1 or more"),
+        ("--ghost_after=-1", r"ghost_after: got -1, allowed: 0 \(never\) or more"),
+        ("--ghost_after=3", "ghost_after: got 3, allowed: 0, because no cell .* resample 'ghost'"),
         ("--matmul_precision=tf32", "matmul_precision: got 'tf32'.* allowed there: highest, bf16"),
         ("--cell_batch=0", "cell_batch: got 0, allowed: a whole number, 1 or more"),
     ],
@@ -176,7 +183,7 @@ def test_flags_become_sweep_data_and_settings(parse):
     parse(*TINY, "--workdir=x", "--seeds=3,1", "--resample_every=20", "--resample=on,off", "--lr=1,2")
     sweep, data, settings = grid.config()
     assert (sweep.ratio, sweep.l1, sweep.seeds) == ((0.5, 1.0), (0.01, 0.1), (3, 1))
-    assert (sweep.lr, sweep.resample) == ((1.0, 2.0), (True, False))
+    assert (sweep.lr, sweep.resample) == ((1.0, 2.0), ("on", "off"))
     assert data == {"uncorrelated": Synthetic(d_in=6, n_features=8, avg_active=2.0)}
     assert (settings.steps, settings.eval_every, settings.batch_size) == (4, 2, 16)
     assert settings.resample.every == 20
@@ -186,7 +193,7 @@ def test_defaults_are_the_published_grid(parse):
     parse("--workdir=x")
     sweep, data, settings = grid.config()
     assert (sweep.l1, sweep.ratio) == (PUBLISHED_L1, PUBLISHED_RATIOS)
-    assert (sweep.seeds, sweep.lr, sweep.resample) == ((0,), (1e-3,), (False,))
+    assert (sweep.seeds, sweep.lr, sweep.resample) == ((0,), (1e-3,), ("off",))
     published = {"d_in": 256, "n_features": 512, "avg_active": 5.0, "feature_decay": 0.99}
     assert data == {k: Synthetic(k, **published) for k in ("uncorrelated", "correlated")}
     assert (settings.steps, settings.batch_size) == (30_000, 4096)
@@ -194,11 +201,20 @@ def test_defaults_are_the_published_grid(parse):
 
 def test_resampling_is_on_where_it_is_due(parse):
     parse("--workdir=x", "--resample_every=100")
-    assert grid.config()[0].resample == (True,)
+    assert grid.config()[0].resample == ("on",)
+
+
+def test_every_way_to_revive_has_its_flags(parse):
+    ways = "--resample=ghost,off,anthropic,on"
+    parse("--workdir=x", ways, "--resample_every=100", "--resample_window=7", "--ghost_after=30")
+    sweep, _, settings = grid.config()
+    assert sweep.resample == ("ghost", "off", "anthropic", "on")
+    assert settings.resample == Resample(every=100, window=7, ghost_after=30)
 
 
 def test_the_flagfile_says_the_same_again(parse, tmp_path):
-    parse(*TINY, "--workdir=x y", "--resample_every=12", "--seeds=4,5", "--cell_batch=3")
+    ways = ["--resample=off,ghost,on", "--resample_every=12", "--resample_window=5", "--ghost_after=9"]
+    parse(*TINY, "--workdir=x y", *ways, "--seeds=4,5", "--cell_batch=3")
     before, text = grid.config(), command.flagfile(grid.FLAGS)
     (tmp_path / "config.flags").write_text(text)
     parse(f"--flagfile={tmp_path / 'config.flags'}")

@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "saejax"
 TRACED = {
-    "checks", "precision", "sae", "settings", "resample", "separation", "sweep", "chunk", "metrics",
-    "tracking", "data", "data.synthetic", "data.fed",
+    "checks", "precision", "sae", "settings", "resample", "ghost", "separation", "sweep", "chunk",
+    "metrics", "tracking", "data", "data.synthetic", "data.fed",
 }  # fmt: skip
 DOOR = "data.source"
 HOST_PURE = (

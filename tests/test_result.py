@@ -19,7 +19,7 @@ COORDS = {
     "ratio": (0.5, 2.0),
     "l1": (0.01, 0.1778279),
     "lr": (1e-3,),
-    "resample": (False,),
+    "resample": ("off",),
 }
 SHAPE = tuple(len(v) for v in COORDS.values())
 FROZEN = (0, 1, 0, 1, 0, 0)  # uncorrelated, seed 5, ratio 0.5, l1 0.178
@@ -96,7 +96,7 @@ def test_floats_further_off_are_refused_with_the_allowed_values(result, wanted):
         ({"seed": 1}, "seed: got 1, allowed: 0, 5, 9"),
         ({"dataset": "copula"}, "dataset: got 'copula', allowed: uncorrelated, <b>&"),
         ({"ratio": 4}, r"ratio: got 4, allowed: 0\.5, 2\.0"),
-        ({"resample": True}, "resample: got True, allowed: False"),
+        ({"resample": "on"}, "resample: got 'on', allowed: off"),
         ({"width": 4}, "'width', allowed: dataset, seed, ratio, l1, lr, resample"),
     ],
 )
@@ -113,14 +113,14 @@ def test_wrong_coordinates_are_refused_with_the_allowed_ones(result, where, mess
     [
         ({}, [{}]),
         ({"lr": (1e-3, 1e-2)}, [{"lr": 1e-3}, {"lr": 1e-2}]),
-        ({"resample": (False, True)}, [{"resample": False}, {"resample": True}]),
+        ({"resample": ("off", "on")}, [{"resample": "off"}, {"resample": "on"}]),
         (
-            {"lr": (1e-3, 1e-2), "resample": (True, False)},
+            {"lr": (1e-3, 1e-2), "resample": ("on", "off")},
             [
-                {"lr": 1e-3, "resample": True},
-                {"lr": 1e-3, "resample": False},
-                {"lr": 1e-2, "resample": True},
-                {"lr": 1e-2, "resample": False},
+                {"lr": 1e-3, "resample": "on"},
+                {"lr": 1e-3, "resample": "off"},
+                {"lr": 1e-2, "resample": "on"},
+                {"lr": 1e-2, "resample": "off"},
             ],
         ),
     ],
@@ -130,7 +130,7 @@ def test_variants_combine_what_is_swept_of_lr_and_resample(swept, variants):
 
 
 def test_each_cell_is_of_one_variant():
-    result = make(COORDS | {"lr": (1e-3, 1e-2), "resample": (True, False)})
+    result = make(COORDS | {"lr": (1e-3, 1e-2), "resample": ("on", "off")})
     hits = np.zeros([len(v) for v in result.coords.values()])
     for where in result.variants:
         hits[np.ix_(*result.select(**where))] += 1

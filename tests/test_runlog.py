@@ -272,12 +272,12 @@ def test_a_run_that_ended_before_its_first_evaluation_is_a_clear_error(interrupt
 def test_names_of_dictionaries_leave_out_rates_that_are_not_swept():
     coords = {
         "dataset": ("a b",), "seed": (7,), "ratio": (0.25,), "l1": (0.1778279,), "lr": (1e-3, 0.1),
-        "resample": (True, False),
+        "resample": ("on", "off"),
     }  # fmt: skip
     name = "a b_seed-7_ratio-0.25_l1-0.177828"
-    assert cell_name(coords, (0, 0, 0, 0, 1, 0)) == f"{name}_lr-0.1_resample-True"
-    assert cell_name(coords | {"lr": (0.1,)}, (0, 0, 0, 0, 0, 1)) == f"{name}_resample-False"
-    assert cell_name(coords | {"lr": (0.1,), "resample": (True,)}, (0,) * 6) == name
+    assert cell_name(coords, (0, 0, 0, 0, 1, 0)) == f"{name}_lr-0.1_resample-on"
+    assert cell_name(coords | {"lr": (0.1,)}, (0, 0, 0, 0, 0, 1)) == f"{name}_resample-off"
+    assert cell_name(coords | {"lr": (0.1,), "resample": ("on",)}, (0,) * 6) == name
 
 
 def test_weights_without_b_dec_come_back_without(finished, tmp_path):

@@ -46,6 +46,8 @@ BAD_RESAMPLE = [
     ({"every": 4, "window": 5}, "window", "5", "1 to resample_every=4"),
     ({"every": 4, "window": 0}, "window", "0", "1 to resample_every=4"),
     ({"threshold": -1.0}, "threshold", "-1.0", "0 or more"),
+    ({"ghost_after": -1}, "ghost_after", "-1", "0 (never) or more"),
+    ({"ghost_after": 2.0}, "ghost_after", "2.0", "a whole number"),
     ({"threshold": float("nan")}, "threshold", "nan", "0 or more"),
 ]
 
@@ -84,7 +86,7 @@ def test_defaults_are_the_published_values():
     settings = Settings()
     assert (settings.steps, settings.batch_size, settings.eval_batches) == (30_000, 4096, 10)
     assert settings.sae == SAEConfig("mean", use_b_dec=False, unit_norm=True)
-    assert settings.resample.every == settings.snapshot_every == 0
+    assert settings.resample.every == settings.resample.ghost_after == settings.snapshot_every == 0
     assert (settings.dead_threshold, settings.track_threshold) == (0.0, 0.9)
     assert settings.matmul_precision == "highest"
 
@@ -99,6 +101,12 @@ def test_window_is_ten_steps_or_as_many_as_there_are():
     assert Resample(every=20, window=3).window_steps == 3
 
 
+def test_silence_is_watched_where_latents_are_resampled_or_get_ghost_gradients():
+    assert not Resample().watches
+    assert Resample(every=3).watches
+    assert Resample(ghost_after=3).watches
+
+
 def test_limits_are_allowed():
     Settings(steps=1, batch_size=1, eval_every=1, eval_batches=1, cell_batch=1)
     for every in (0, 1, 2, 3, 6):
@@ -107,6 +115,7 @@ def test_limits_are_allowed():
     Settings(track_threshold=1.0)
     Resample(every=4, window=4)
     Resample(every=4, window=1)
+    Resample(ghost_after=1)
 
 
 def test_settings_are_frozen():

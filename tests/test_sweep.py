@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from saejax import Resample, SAEConfig, Settings, Sweep, sae
+from saejax.resample import ANTHROPIC, OFF, ON
 from saejax.sae import Params
 from saejax.sweep import (
     AXES,
@@ -56,7 +57,7 @@ NAN, INF = float("nan"), float("inf")
         ({"ratio": (1, 1.0)}, "(1.0, 1.0)", "each value once"),
         ({"seeds": (3, 3)}, "(3, 3)", "each value once"),
         ({"lr": (1e-3, 1e-3)}, "(0.001, 0.001)", "each value once"),
-        ({"resample": (True, True)}, "(True, True)", "each value once"),
+        ({"resample": ("on", "on")}, "('on', 'on')", "each value once"),
         ({"l1": (0.5, 0.1234567, 0.1234568)}, "0.1234567 and 0.1234568", "differ by more than"),
         ({"l1": 1e19}, "1e+19", "up to 1e18"),
         ({"lr": 1e16}, "1e+16", "up to 1e15"),
@@ -95,27 +96,27 @@ def test_defaults_are_the_published_axes():
     sweep = Sweep()
     np.testing.assert_allclose(sweep.l1, 10 ** (np.arange(-8, -2) / 4), rtol=1e-6)
     assert sweep.ratio == (0.25, 0.5, 1, 2, 4, 8, 16, 32)
-    assert (sweep.seeds, sweep.lr, sweep.resample) == ((0,), (1e-3,), (False,))
+    assert (sweep.seeds, sweep.lr, sweep.resample) == ((0,), (1e-3,), ("off",))
 
 
 def test_one_number_is_an_axis_of_one_value():
-    sweep = Sweep(l1=0, ratio=2, seeds=7, lr=0.1, resample=True)
-    assert sweep == Sweep(l1=(0.0,), ratio=(2.0,), seeds=(7,), lr=(0.1,), resample=(True,))
+    sweep = Sweep(l1=0, ratio=2, seeds=7, lr=0.1, resample="on")
+    assert sweep == Sweep(l1=(0.0,), ratio=(2.0,), seeds=(7,), lr=(0.1,), resample=("on",))
 
 
 def test_coords_come_in_the_order_of_the_axes():
-    sweep = Sweep(l1=(0.1, 0.2), ratio=(1, 2), seeds=(5, 4), lr=0.1, resample=(False, True))
+    sweep = Sweep(l1=(0.1, 0.2), ratio=(1, 2), seeds=(5, 4), lr=0.1, resample=("off", "on"))
     coords = sweep.coords(["b", "a"])
     assert tuple(coords) == AXES == ("dataset", "seed", "ratio", "l1", "lr", "resample")
     assert list(coords.values()) == [
-        ("b", "a"), (5, 4), (1.0, 2.0), (0.1, 0.2), (0.1,), (False, True),
+        ("b", "a"), (5, 4), (1.0, 2.0), (0.1, 0.2), (0.1,), ("off", "on"),
     ]  # fmt: skip
 
 
 def test_hypers_are_the_product_of_l1_lr_and_resample():
-    sweep = Sweep(l1=(0.5, 0.25), lr=(1, 2, 3), resample=(False, True))
+    sweep = Sweep(l1=(0.5, 0.25), lr=(1, 2, 3), resample=("ghost", "off", "on", "anthropic"))
     got = hypers(sweep)
-    expected = [(a, b, c) for a in (0.5, 0.25) for b in (1, 2, 3) for c in (False, True)]
+    expected = [(a, b, c) for a in (0.5, 0.25) for b in (1, 2, 3) for c in (3, 0, 1, 2)]
     assert list(zip(got.l1.tolist(), got.lr.tolist(), got.resample.tolist(), strict=True)) == expected
 
 
@@ -154,7 +155,7 @@ def test_init_is_that_of_a_single_sae(use_b_dec):
                     np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6, err_msg=name)
     assert cells.frozen_at.shape == (4, 3)
     assert (np.asarray(cells.frozen_at) == -1).all()
-    assert cells.highest is None
+    assert cells.silent is None
     assert not any(np.any(a) for a in jax.tree.leaves(cells.opt))
 
 
@@ -183,10 +184,10 @@ def test_map_equals_a_loop_for_every_cell_batch(n_source, n_hyper, given_buffers
     a = np.arange(n * 4, dtype=np.float32).reshape(n_source, n_hyper, 4)
     parts = np.arange(n_source * 2, dtype=np.float32).reshape(n_source, 2) + 1
     l1 = np.arange(n_hyper, dtype=np.float32) + 2
-    hyper = Hyper(jnp.array(l1), jnp.array(l1 * 10), jnp.array(l1 > 2))
+    hyper = Hyper(jnp.array(l1), jnp.array(l1 * 10), jnp.array(l1 > 2, jnp.int32))
 
     def f(cell, hyper, part):
-        number = jnp.where(hyper.resample, cell[0].astype(jnp.int32), -1)
+        number = jnp.where(hyper.resample == 1, cell[0].astype(jnp.int32), -1)
         return {"sum": cell * hyper.l1 + part.sum(), "pair": (hyper.lr + part[1], number)}
 
     total = np.zeros((n_source, n_hyper, 4), np.float32)
@@ -264,7 +265,7 @@ def test_one_step_is_adam_on_the_gradient_by_hand(reduction, use_b_dec, unit_nor
 
     opt = optax.ScaleByAdamState(jnp.array(count, jnp.int32), stored(mu), stored(nu))  # pyright: ignore
     cell = Cells(stored(p), opt, jnp.array(-1, jnp.int32), None)
-    hyper = Hyper(jnp.float32(l1), jnp.float32(lr), jnp.array(False))
+    hyper = Hyper(jnp.float32(l1), jnp.float32(lr), jnp.int32(OFF))
     after = jitted_step(config)(cell, hyper, jnp.array(x, jnp.float32), jnp.int32(count))
 
     expected = numpy_step(p, mu, nu, count, x, l1, lr, config)
@@ -282,7 +283,7 @@ N_SOURCE, N_HYPER, D_IN, D_SAE, BATCH = 2, 3, 5, 8, 9
 RULE = Resample(every=3, window=2)
 REVIVING = Settings(resample=RULE)
 HYPER = Hyper(
-    jnp.array([0.01, 0.1, 1.0]), jnp.array([1e-3, 1e-2, 2e-2]), jnp.array([True, False, True])
+    jnp.array([0.01, 0.1, 1.0]), jnp.array([1e-3, 1e-2, 2e-2]), jnp.array([ON, OFF, ANTHROPIC])
 )
 
 
@@ -490,7 +491,7 @@ def two_cycles(request):
     x = jnp.array(strength * on[:, None, None], jnp.float32)
     step = group_step(settings, request.param)
     rates = {"l1": jnp.array([0.1, 0.1]), "lr": jnp.array([1e-3, 1e-3])}
-    off, half = (Hyper(**rates, resample=jnp.array(r)) for r in ([False, False], [False, True]))
+    off, half = (Hyper(**rates, resample=jnp.array(r)) for r in ([OFF, OFF], [OFF, ON]))
     return run(step, cells, off, x), run(step, cells, half, x), x, settings.resample.bias
 
 
@@ -516,7 +517,7 @@ def test_resampling_happens_at_multiples_in_cells_with_it_on_to_dead_latents(two
 def test_resampling_touches_nothing_but_dead_latents(two_cycles):
     off, on, _, _ = two_cycles
     for done in range(EVERY):
-        assert same(off[done], on[done])
+        assert same(off[done]._replace(silent=None), on[done]._replace(silent=None))
     for a, b in zip(off, on, strict=True):
         assert same(at(a, slice(None), 0), at(b, slice(None), 0))
     alive = np.array([1, 2, 4])
@@ -524,6 +525,19 @@ def test_resampling_touches_nothing_but_dead_latents(two_cycles):
     for pick in (lambda c: c.params, lambda c: c.opt.mu, lambda c: c.opt.nu):
         assert same(jax.tree.map(lambda v: v[..., alive], pick(a)), pick(at(b, ..., alive)))
     assert same(a.opt.count, b.opt.count)
+
+
+def test_silence_is_counted_in_the_windows_of_cells_with_it_on(two_cycles):
+    off, on, _, _ = two_cycles
+    counts = {3: [1, 0, 1, 1, 0], 4: [2, 1, 0, 2, 0], 7: [1, 1, 0], 8: [2, 2, 0]}
+    for done in range(2 * EVERY + 1):
+        assert not np.any(off[done].silent)
+        assert not np.any(on[done].silent[:, 0])
+        wanted = counts.get(done, counts[4] if done > EVERY else [0] * D_IN)
+        # What the revived latents 0 and 3 do from then on depends on the samples they took.
+        got = on[done].silent[:, 1]
+        got = got[:, np.array([1, 2, 4])] if len(wanted) == 3 else got
+        np.testing.assert_array_equal(got, [wanted] * N_SOURCE, err_msg=f"after {done} steps")
 
 
 def test_revived_latents_point_at_a_sample_and_forget_their_moments(two_cycles):
@@ -547,7 +561,7 @@ def test_a_frozen_cell_is_not_resampled():
     x = batches(2)
     cells = start(settings, dead=(0, 1))
     cells = cells._replace(frozen_at=cells.frozen_at.at[0, 0].set(3))
-    hyper = HYPER._replace(resample=jnp.array([True, True, True]))
+    hyper = HYPER._replace(resample=jnp.array([ON, ON, ON]))
     states = run(group_step(settings, 1), cells, hyper, x, first=5)
     assert same(at(states[-1].params, 0, 0), at(cells.params, 0, 0))
     assert same(at(states[-1].opt, 0, 0), at(cells.opt, 0, 0))

@@ -8,7 +8,9 @@ import warnings
 from contextlib import redirect_stderr
 from dataclasses import replace
 from functools import partial
+from itertools import combinations
 
+import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, encode, load
 from saejax.chunk import to_next_larger
 from saejax.data import synthetic
 from saejax.data.source import FullBatch
+from saejax.resample import REVIVALS
 from saejax.sae import Params
 from saejax.sweep import AXES, STREAMS, Cells, hypers, init_cells, public, step_group
 from saejax.train import State
@@ -34,6 +37,7 @@ SETTINGS = Settings(
     track_threshold=THRESHOLD,
 )
 PLAIN = replace(SETTINGS, resample=Resample())
+EVERY_WAY = replace(SETTINGS, resample=Resample(every=4, window=2, ghost_after=2))
 
 
 def quiet(*args, **kwargs):
@@ -69,20 +73,20 @@ def assert_close(a, b, rtol=1e-4, atol=1e-5):
 
 @pytest.fixture(scope="module")
 def big():
-    sweep = Sweep(l1=(0.3, 0.01), ratio=(2, 0.5), seeds=(3, 0), lr=(1e-3, 0.1), resample=(False, True))
+    sweep = Sweep(l1=(0.3, 0.01), ratio=(2, 0.5), seeds=(3, 0), lr=(1e-3, 0.1), resample=("off", "on"))
     return quiet(sweep, {"uncorrelated": SPEC, "copula": COPULA}, SETTINGS)
 
 
 @pytest.mark.parametrize(
     ("spec", "where"),
     [
-        (SPEC, {"seed": 3, "ratio": 0.5, "l1": 0.01, "lr": 1e-3, "resample": False}),
-        (COPULA, {"seed": 0, "ratio": 2.0, "l1": 0.3, "lr": 0.1, "resample": True}),
+        (SPEC, {"seed": 3, "ratio": 0.5, "l1": 0.01, "lr": 1e-3, "resample": "off"}),
+        (COPULA, {"seed": 0, "ratio": 2.0, "l1": 0.3, "lr": 0.1, "resample": "on"}),
     ],
     ids=["plain", "resampled"],
 )
 def test_a_cell_alone_is_the_same_cell_in_a_sweep(big, spec, where):
-    settings = SETTINGS if where["resample"] else PLAIN
+    settings = SETTINGS if where["resample"] == "on" else PLAIN
     sweep = Sweep(**{"seeds" if k == "seed" else k: v for k, v in where.items()})
     alone = quiet(sweep, spec, settings)
     chosen = big.select(dataset=spec.kind, **where)
@@ -98,6 +102,20 @@ def test_a_cell_alone_is_the_same_cell_in_a_sweep(big, spec, where):
     np.testing.assert_allclose(alone.best_cosine, [a[at] for a in big.best_cosine], atol=1e-5)
     np.testing.assert_array_equal(alone.best_index, [a[at] for a in big.best_index])
     np.testing.assert_allclose(alone.features, big.features[np.ix_(*chosen[:2])], rtol=1e-6)
+
+
+def test_every_way_to_revive_is_the_same_alone_and_beside_the_others():
+    fixed = {"l1": 2.0, "ratio": 2, "lr": 0.1}  # so large a penalty silences latents at once
+    rules = (Resample(), *[SETTINGS.resample] * 2, Resample(ghost_after=2))
+    found = []
+    with commands.quick_compilation():
+        beside = quiet(Sweep(**fixed, resample=REVIVALS), SPEC, EVERY_WAY)
+        for way, rule in zip(REVIVALS, rules, strict=True):
+            alone = quiet(Sweep(**fixed, resample=way), SPEC, replace(SETTINGS, resample=rule))
+            found.append(beside.dictionary(resample=way))
+            assert_close(alone.dictionary(), found[-1])
+    for i, j in combinations(range(4), 2):
+        assert np.abs(found[i].W_enc - found[j].W_enc).max() > 0.01, (REVIVALS[i], REVIVALS[j])
 
 
 def test_history_and_final_have_the_axes_of_the_sweep(big):
@@ -211,7 +229,7 @@ def test_features_learned_and_unlearned_add_up(big):
 
 # ---------------------------------------------------------------------------------------- loops
 
-SMALL = Sweep(l1=(0.01, 0.1), ratio=1, seeds=(0, 1), lr=0.05, resample=(False, True))
+SMALL = Sweep(l1=(0.01, 0.1), ratio=1, seeds=(0, 1), lr=0.05, resample=("off", "on"))
 REVIVING = replace(SETTINGS, resample=Resample(every=3, window=1))
 
 
@@ -287,12 +305,12 @@ def test_a_repeated_run_is_bit_identical_and_one_cell_at_a_time_is_the_default_o
 def test_training_in_bfloat16_stays_close_to_float32(even):
     rough = quiet(SMALL, SPEC, replace(REVIVING, matmul_precision="bf16"))
     assert not same_bits(everything(even)[0], everything(rough)[0])
-    off = {"resample": False}
+    off = {"resample": "off"}
     at = np.ix_(*even.select(**off))
     np.testing.assert_allclose(rough.final["mse"][at], even.final["mse"][at], rtol=0.1)
     np.testing.assert_allclose(rough.best_cosine[-1][at], even.best_cosine[-1][at], atol=0.1)
     for _, where in cells_of(even):
-        if not where["resample"]:
+        if where["resample"] == "off":
             gap = np.abs(rough.dictionary(**where).W_dec - even.dictionary(**where).W_dec)
             assert np.median(gap) < 0.01
     assert (rough.history["mse"][1] < rough.history["mse"][0])[at].all()
@@ -435,8 +453,34 @@ def test_full_batches_train_two_linear_layers_as_by_hand(full, penalty):
     [
         (Sweep(ratio=0.3), SPEC, PLAIN, ValueError, "ratio: got 0.3.*n_features=8.*whole number"),
         (Sweep(ratio=0.25), ROWS, PLAIN, ValueError, "ratio: got 0.25.*d_in=6"),
-        (Sweep(resample=True, ratio=1), SPEC, PLAIN, ValueError, "resample: got True.*resample_every"),
-        (Sweep(ratio=1), SPEC, SETTINGS, ValueError, "resample_every: got 4, allowed: 0"),
+        (
+            Sweep(resample="on", ratio=1), SPEC, PLAIN, ValueError,
+            "^resample: got 'on', allowed: only with resample_every above 0$",
+        ),
+        (
+            Sweep(resample=("off", "anthropic"), ratio=1), SPEC, PLAIN, ValueError,
+            "^resample: got 'anthropic', allowed: only with resample_every above 0$",
+        ),
+        (
+            Sweep(resample=("off", "ghost"), ratio=1), SPEC, PLAIN, ValueError,
+            "^resample: got 'ghost', allowed: only with ghost_after above 0$",
+        ),
+        (
+            Sweep(resample=("on", "ghost"), ratio=1), SPEC, SETTINGS, ValueError,
+            "^resample: got 'ghost', allowed: only with ghost_after above 0$",
+        ),
+        (
+            Sweep(ratio=1), SPEC, SETTINGS, ValueError,
+            "^resample_every: got 4, allowed: 0, because no cell .* resample 'on' or 'anthropic'$",
+        ),
+        (
+            Sweep(resample="ghost", ratio=1), SPEC, EVERY_WAY, ValueError,
+            "^resample_every: got 4, allowed: 0, because no cell .* resample 'on' or 'anthropic'$",
+        ),
+        (
+            Sweep(resample=("on", "anthropic"), ratio=1), SPEC, EVERY_WAY, ValueError,
+            "^ghost_after: got 2, allowed: 0, because no cell of the sweep has resample 'ghost'$",
+        ),
         (
             Sweep(ratio=1), SPEC, replace(PLAIN, matmul_precision="tf32"), ValueError,
             "matmul_precision: got 'tf32'.*highest, bf16",
@@ -484,7 +528,7 @@ def test_a_cell_that_is_not_finite_is_named_once_and_frozen(with_a_bad_rate):
     about = [m for m in messages if "frozen" in m]
     assert len(about) == 2
     for message, l1 in zip(about, (0.01, 0.1), strict=True):
-        coordinates = f"dataset=data, seed=0, ratio=1.0, l1={l1}, lr={1e15}, resample=False"
+        coordinates = f"dataset=data, seed=0, ratio=1.0, l1={l1}, lr={1e15}, resample=off"
         assert message.startswith(f"cell {coordinates}: not finite at step 1;")
     np.testing.assert_array_equal(result.final["frozen_at"][0, 0, 0, :, 1, 0], 1)
     for _, where in cells_of(result):

@@ -15,6 +15,7 @@ from saejax import runlog
 from saejax.data.synthetic import KINDS, Synthetic
 from saejax.differences import differences
 from saejax.precision import PRECISIONS
+from saejax.resample import REVIVALS, Resample
 
 
 def texts(values: Sequence[Any]) -> list[str]:
@@ -49,6 +50,46 @@ def define_training(
         "cell_batch", None, "Cells of one width trained side by side. Default: 1 on a CPU, else as "
         "many as fit.", flag_values=own,
     )  # fmt: skip
+
+
+def define_revival(own: flags.FlagValues, every: int = 0) -> None:
+    """The flags of how dead latents are revived."""
+    flags.DEFINE_list(
+        "resample", None, f"Ways to revive dead latents, one cell for each, of: {', '.join(REVIVALS)}. "
+        "Default: on where resample_every is above 0, else off.", flag_values=own,
+    )  # fmt: skip
+    for name, default, text in (
+        ("resample_every", every, "Steps between revivals by on and anthropic; 0 is never."),
+        ("resample_window", None, "Steps in which a latent must have been silent before. Default: 10, "
+         "or resample_every where that is less."),
+        ("ghost_after", 0, "Steps of silence from which ghost gives a latent gradients; 0 is never."),
+    ):  # fmt: skip
+        flags.DEFINE_integer(name, default, text, flag_values=own)
+    flags.DEFINE_float(
+        "resample_bias", Resample.bias, "b_enc of a latent that on revives.", flag_values=own
+    )
+
+
+def revival(own: flags.FlagValues, threshold: float = 0.0) -> tuple[list[str], Resample]:
+    """The axis `resample` and its rule.
+
+    Args:
+        own: the study's flags.
+        threshold: activation that counts as silence.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    ways = ["on"] if own.resample_every else ["off"]
+    if own.resample is not None:
+        ways = chosen(own, "resample", REVIVALS)
+    return ways, Resample(
+        every=own.resample_every,
+        window=own.resample_window,
+        threshold=threshold,
+        bias=own.resample_bias,
+        ghost_after=own.ghost_after,
+    )
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:
@@ -176,6 +217,23 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
     for line in text.splitlines():
         name, _, value = line.removeprefix("--").partition("=")
         yield name, value
+
+
+@contextmanager
+def flag_names(**flag_of: str) -> Iterator[None]:
+    """Lets errors that begin with the name of a library's argument begin with that of its flag.
+
+    Args:
+        flag_of: argument = flag.
+
+    Raises:
+        ValueError: what was raised inside, with the other name.
+    """
+    try:
+        yield
+    except ValueError as error:
+        name, colon, rest = str(error).partition(":")
+        raise ValueError(f"{flag_of.get(name, name)}{colon}{rest}") from None
 
 
 @contextmanager

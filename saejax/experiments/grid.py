@@ -9,7 +9,6 @@ from saejax import report
 from saejax.data.synthetic import KINDS, Synthetic
 from saejax.experiments import command
 from saejax.report.sweep import comparisons
-from saejax.resample import Resample
 from saejax.settings import Settings
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS, Sweep
 from saejax.train import train
@@ -34,13 +33,7 @@ flags.DEFINE_float(
     "copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1.", flag_values=FLAGS
 )
 flags.DEFINE_integer("batch_size", DEFAULT.batch_size, "Samples in a batch.", flag_values=FLAGS)
-flags.DEFINE_integer(
-    "resample_every", 0, "Steps between revivals of dead latents; 0 is never.", flag_values=FLAGS
-)
-flags.DEFINE_list(
-    "resample", None, "Whether cells revive dead latents: on, off, or both to compare. Default: on "
-    "where resample_every is above 0.", flag_values=FLAGS,
-)  # fmt: skip
+command.define_revival(FLAGS)
 
 
 def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
@@ -49,25 +42,19 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
     """
-    on_off = {"on": True, "off": False}
-    resample = FLAGS.resample or (["on"] if FLAGS.resample_every else ["off"])
-    for value in resample:
-        if value not in on_off:
-            raise ValueError(f"resample: got {value!r}, allowed: on, off, or on,off")
-    if resample == ["on"] and not FLAGS.resample_every:
-        raise ValueError("resample: got on, allowed: only with resample_every above 0")
+    ways, rule = command.revival(FLAGS)
     sweep = Sweep(
         l1=command.numbers(FLAGS, "l1"),
         ratio=command.numbers(FLAGS, "ratio"),
         seeds=command.seeds(FLAGS),
         lr=command.numbers(FLAGS, "lr"),
-        resample=[on_off[value] for value in resample],
+        resample=ways,
     )
     settings = Settings(
         steps=FLAGS.steps,
         batch_size=FLAGS.batch_size,
         eval_every=FLAGS.eval_every,
-        resample=Resample(every=FLAGS.resample_every),
+        resample=rule,
         matmul_precision=FLAGS.matmul_precision,
         cell_batch=FLAGS.cell_batch,
     )
