@@ -12,8 +12,9 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from saejax import metrics, tracking
 from saejax.data.fed import HostSource
 from saejax.data.source import AnySource, Source
+from saejax.mapping import map_cells
 from saejax.settings import Settings
-from saejax.sweep import Cells, Hyper, map_cells, public, step_group, stream
+from saejax.sweep import Cells, Hyper, public, step_group, stream
 
 Groups = tuple[Cells, ...]
 

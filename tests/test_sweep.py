@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from saejax import Resample, SAEConfig, Settings, Sweep, sae
+from saejax.mapping import map_cells
 from saejax.resample import ANTHROPIC, OFF, ON
 from saejax.sae import Params
 from saejax.sweep import (
@@ -21,7 +22,6 @@ from saejax.sweep import (
     Hyper,
     hypers,
     init_cells,
-    map_cells,
     public,
     resample_cell,
     step_cell,
