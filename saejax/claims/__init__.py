@@ -1,4 +1,4 @@
-"""What the texts of the grid and the bimodality study claim, answered with numbers.
+"""What the texts of the grid, the bimodality and the GPT-2 study claim, answered with numbers.
 
 A row holds a claim, our mean over seeds with its standard deviation, and whether the claim holds.
 Figures are computed for every seed on its own and judged by `verdict`, each row alone. SAEs of one
@@ -6,12 +6,13 @@ seed share their true features, so differences are taken within a seed. SAEs fro
 left out.
 
 Sources: "Towards a Probabilistic Disentanglement of Transformer Activations", part 2; "[Research
-Update] Sparse Autoencoder features are bimodal".
+Update] Sparse Autoencoder features are bimodal"; "Sparse Autoencoders for Monosemanticity".
 """
 
 from saejax.claims.baselines import of_baselines
 from saejax.claims.bimodality import of_bimodality
+from saejax.claims.gpt2 import of_gpt2
 from saejax.claims.grid import of_grid
 from saejax.claims.verdict import verdict
 
-__all__ = ["of_baselines", "of_bimodality", "of_grid", "verdict"]
+__all__ = ["of_baselines", "of_bimodality", "of_gpt2", "of_grid", "verdict"]

@@ -17,34 +17,24 @@ from tqdm.auto import tqdm
 from saejax import claims, report, runlog
 from saejax.bimodality import AnalysisSettings, analyse, measure
 from saejax.claims.bimodality import KEYS
-from saejax.data.activations import StoreSource
-from saejax.data.store import Store
-from saejax.differences import differences
-from saejax.experiments import command, language
+from saejax.experiments import command, dictionaries, language
 from saejax.lm.model import hook_width
 from saejax.lm.training import TrainedLM, spread_windows
-from saejax.plan import machine, make_plan
+from saejax.plan import machine
 from saejax.result import Result
 from saejax.sae import SAEConfig
 from saejax.settings import Settings
 from saejax.sweep import Sweep
 from saejax.table import Table
-from saejax.train import train
 
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "runs/bimodality")
-language.define(FLAGS)
-flags.DEFINE_string(
-    "dictionaries", None, "Folder of the trained dictionaries, made where it is absent. Default: "
-    "dictionaries in the workdir.", flag_values=FLAGS,
-)  # fmt: skip
+language.define(FLAGS, hook="blocks.2.mlp.hook_post")
 flags.DEFINE_list("d_sae", ["256", "512", "1024", "2048"], "Sizes of dictionaries.", flag_values=FLAGS)
 command.define_training(
     FLAGS, l1=(0.0003, 0.001, 0.003), seeds=("0-2",), lr=(0.01,), steps=2000, eval_every=100
 )
-flags.DEFINE_integer("batch_size", 512, "Activations in a batch.", flag_values=FLAGS)
-flags.DEFINE_integer("eval_batches", 16, "Held-out batches in an evaluation.", flag_values=FLAGS)
-flags.DEFINE_float("held_out", 0.02, "Share of the activations never trained on.", flag_values=FLAGS)
+dictionaries.define(FLAGS)
 flags.DEFINE_float("l1_shown", 0.001, "The l1 whose pictures are drawn.", flag_values=FLAGS)
 for _name, _text in (
     ("n_random", "Random sets beside the learned MCS."),
@@ -96,15 +86,7 @@ def config() -> tuple[Sweep, Settings, AnalysisSettings]:
         matmul_precision=FLAGS.matmul_precision,
         cell_batch=FLAGS.cell_batch,
     )
-    if not 0 <= FLAGS.held_out < 1:
-        raise ValueError(f"held_out: got {FLAGS.held_out}, allowed: a share from 0 to below 1")
-    held_out, needed = round(FLAGS.held_out * FLAGS.rows), settings.eval_batches * settings.batch_size
-    if held_out < needed:
-        raise ValueError(
-            f"held_out: got {FLAGS.held_out}, which holds out {held_out} of rows={FLAGS.rows}; "
-            f"allowed: {needed} or more, for eval_batches={settings.eval_batches} of "
-            f"batch_size={settings.batch_size}"
-        )
+    dictionaries.check_held_out(FLAGS, settings)
     analysis = AnalysisSettings(
         cutoff=FLAGS.cutoff,
         n_random=FLAGS.n_random,
@@ -127,7 +109,8 @@ def main(argv: list[str]) -> None:
         corpus = language.text(FLAGS, stages, lm_folder / "text")
         lm = language.language_model(FLAGS, stages, corpus, lm_folder / "model")
         store = language.activations(FLAGS, stages, lm, corpus, Path(FLAGS.store or path / "store"))
-        result = dictionaries(stages, path, store, sweep, settings)
+        folder = Path(FLAGS.dictionaries or path / "dictionaries")
+        result = dictionaries.trained(stages, folder, store, FLAGS.held_out, sweep, settings)
         windows = spread_windows(corpus.validation, FLAGS.eval_windows, FLAGS.context + 1)
         run = {
             "study": {"name": "bimodality", "l1_shown": FLAGS.l1_shown, **asdict(analysis)},
@@ -147,36 +130,6 @@ def main(argv: list[str]) -> None:
         }
         _analyse(stages, path, run, result, lm, windows, analysis)
         print(f"report: {report.write(path)}")
-
-
-def dictionaries(
-    stages: language.Stages, path: Path, store: Store, sweep: Sweep, settings: Settings
-) -> Result:
-    """The trained dictionaries, or those of an earlier run.
-
-    Raises:
-        ValueError: for a folder of other settings or another store, and one whose training was
-            interrupted.
-    """
-    folder = Path(FLAGS.dictionaries or path / "dictionaries")
-    data = {"activations": StoreSource(store, FLAGS.held_out)}
-    reused = (folder / "run.json").exists()
-    with stages.stage("dictionaries", folder, reused) as remarks:
-        if not reused:
-            result = train(sweep, data, settings, workdir=folder)
-        else:
-            plan, run = make_plan(sweep, data, settings).describe(), runlog.read_run(folder)
-            if not run["finished"]:
-                raise ValueError(
-                    f"dictionaries: got {str(folder)!r}, whose training was interrupted; allowed: a "
-                    "finished sweep, or a new folder (--dictionaries=NEW) to train it again"
-                )
-            names = ("coords", "d_sae", "settings", "data")
-            different = differences({n: plan[n] for n in names}, {n: run[n] for n in names})
-            language.refuse("dictionaries", folder, different)
-            result = runlog.load(folder)
-        remarks.append(f"{result.final['frozen_at'].size} dictionaries, {settings.steps:,} steps")
-    return result
 
 
 def _analyse(

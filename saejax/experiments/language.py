@@ -9,6 +9,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,16 @@ from saejax.data.manifest import DTYPES, MANIFEST, StoreConfig, read_manifest
 from saejax.data.store import Store
 from saejax.data.writer import StoreWriter
 from saejax.differences import differences
-from saejax.lm.harvest import harvest, harvest_rows
+from saejax.lm.gpt2 import Pretrained
+from saejax.lm.harvest import Packing, harvest
 from saejax.lm.model import GPTConfig, hook_width
 from saejax.lm.settings import LMSettings
 from saejax.lm.tokenizer import find_tokenizer, train_tokenizer
 from saejax.lm.training import TrainedLM, is_finished, train_lm
 from saejax.precision import PRECISIONS
 
+# Tokens that the model sees at once.
+HARVEST_TOKENS = 8192
 TEXTS = ("stdlib", "folder", "hub")
 
 
@@ -59,8 +63,8 @@ class Stages:
         print(f"{name}: {done} {path}{''.join(f'; {text}' for text in remarks)}", flush=True)
 
 
-def define(own: flags.FlagValues) -> None:
-    """The flags of text, model and activations; the defaults are the bimodality study's quick ones."""
+def define(own: flags.FlagValues, hook: str) -> None:
+    """The flags of text, model and activations; the defaults are those of the quick runs."""
     for name, default, text in (
         ("workdir_lm", None, "Folder of text and language model. Default: lm in the workdir."),
         ("store", None, "Folder of the activations. Default: store in the workdir."),
@@ -74,7 +78,7 @@ def define(own: flags.FlagValues) -> None:
         ("tokenizer", None, "A tokenizer.json, or a model of the hub that has one, such as "
          "openai-community/gpt2. Default: byte pairs are learned from the text."),
         ("tokenizer_revision", None, "Commit of that model."),
-        ("hook", "blocks.2.mlp.hook_post", "Which activation of the language model is studied."),
+        ("hook", hook, "Which activation of the language model is studied."),
     ):  # fmt: skip
         flags.DEFINE_string(name, default, text, flag_values=own)
     flags.DEFINE_enum(
@@ -174,16 +178,26 @@ def settings(own: flags.FlagValues, vocab_size: int | None = None) -> tuple[GPTC
     return config, training
 
 
-def text(own: flags.FlagValues, stages: Stages, folder: Path) -> Corpus:
+def text(
+    own: flags.FlagValues, stages: Stages, folder: Path, pretrained: Pretrained | None = None
+) -> Corpus:
     """Text as tokens, made or reused.
+
+    Args:
+        own: the flags.
+        stages: of the study.
+        folder: where the tokens lie.
+        pretrained: a model whose tokenizer is used; None for that of the flags, or one that is
+            learned.
 
     Raises:
         ValueError: for text of other settings in the folder, and files that are damaged.
     """
     chosen = source(own)
     learned = {"documents": own.tokenizer_documents, "vocab_size": own.vocab_size}
-    given = {"name": own.tokenizer, "revision": own.tokenizer_revision}
-    about = given if own.tokenizer else learned
+    about = {"name": own.tokenizer, "revision": own.tokenizer_revision} if own.tokenizer else learned
+    if pretrained is not None:
+        about = {name: pretrained.about[name] for name in ("name", "revision")}
     wanted = {
         "source": chosen.describe(), "tokenizer": about, "validation_share": own.validation_share
     }  # fmt: skip
@@ -194,7 +208,9 @@ def text(own: flags.FlagValues, stages: Stages, folder: Path) -> Corpus:
             found = {name: corpus.manifest.get(name) for name in wanted}
             refuse("workdir_lm", folder, differences(wanted, found))
         else:
-            if own.tokenizer:
+            if pretrained is not None:
+                tokenizer = pretrained.tokenizer()
+            elif own.tokenizer:
                 tokenizer = find_tokenizer(own.tokenizer, own.tokenizer_revision)
             else:
                 kept = (d for d in chosen.documents() if not is_validation(d, own.validation_share))
@@ -228,19 +244,32 @@ def language_model(own: flags.FlagValues, stages: Stages, corpus: Corpus, folder
 
 
 def activations(
-    own: flags.FlagValues, stages: Stages, lm: TrainedLM, corpus: Corpus, folder: Path
-) -> Store:
+    own: flags.FlagValues, stages: Stages, lm: TrainedLM, corpus: Corpus, folder: Path,
+    packing: Packing | None = None,
+) -> Store:  # fmt: skip
     """The activations of the first `--rows` training tokens, harvested, continued or reused.
+
+    Args:
+        own: the flags.
+        stages: of the study.
+        lm: the model.
+        corpus: the text.
+        folder: where the store lies.
+        packing: how the text is cut; None for windows of the model's context and all positions.
 
     Raises:
         ValueError: for a store of another model, text, hook or length, for more rows than the text has,
             and naming the file, for a shard that is truncated or altered.
         OSError: from the disk; the store keeps its complete shards.
     """
-    most = harvest_rows(corpus.train.size, lm.model.config.context)
+    cut = Packing(lm.model.config.context) if packing is None else packing
+    most = cut.rows(corpus.train.size)
     if own.rows > most:
         raise ValueError(f"rows: got {own.rows}, allowed: up to {most}, the whole windows of the text")
-    made_by = {name: lm.run[name] for name in ("config", "settings", "corpus")}
+    names = ("config", "settings", "pretrained", "corpus")
+    made_by = {name: lm.run[name] for name in names if name in lm.run}
+    if packing is not None:
+        made_by["packing"] = asdict(packing)
     config = StoreConfig(
         model={**made_by, "weights": digest(lm.model), "rows": own.rows},
         hook=own.hook,
@@ -254,20 +283,22 @@ def activations(
             store = Store.open(folder, verify=True)
             refuse("store", folder, store.config.differences(config))
         else:
-            _harvest(own, lm, corpus, folder, config)
+            _harvest(own, lm, corpus, folder, config, cut)
             store = Store.open(folder)
         remarks.append(f"{len(store):,} rows of {store.d} numbers at {own.hook}")
     return store
 
 
 def _harvest(
-    own: flags.FlagValues, lm: TrainedLM, corpus: Corpus, folder: Path, config: StoreConfig
-) -> None:
+    own: flags.FlagValues, lm: TrainedLM, corpus: Corpus, folder: Path, config: StoreConfig,
+    packing: Packing,
+) -> None:  # fmt: skip
     with StoreWriter(folder, config) as writer, tqdm(total=own.rows, desc="activations") as bar:
         bar.update(writer.rows_stored)
         for rows in harvest(
             lm.model, corpus.train, corpus.train_documents, own.hook, start=writer.rows_stored,
-            stop=own.rows,
+            stop=own.rows, packing=packing,
+            batch_size=max(1, min(64, HARVEST_TOKENS // packing.context)),
         ):  # fmt: skip
             writer.append(rows.activations, rows.token_ids, rows.positions)
             bar.update(len(rows.token_ids))
@@ -298,5 +329,6 @@ def refuse(flag: str, folder: Path, different: list[str]) -> None:
 def summary(lm: TrainedLM, corpus: Corpus) -> dict[str, Any]:
     """What a report says of text and model, JSON types."""
     about = {k: v for k, v in corpus.manifest.items() if k != "files"}
-    run = {k: lm.run[k] for k in ("config", "settings", "parameters", "unigram_entropy")}
+    names = ("config", "settings", "parameters", "unigram_entropy", "pretrained")
+    run = {k: lm.run[k] for k in names if k in lm.run}
     return json.loads(json.dumps({"corpus": about, "lm": {**run, "rows": lm.rows}}))

@@ -83,30 +83,51 @@ class Ablations(NamedTuple):
     mean: Float[Array, " windows"]
 
 
-def ablations(model: GPT, reading: Reading, hook: str, batch_size: int = 32) -> Ablations:
+def ablations(
+    model: GPT, reading: Reading, hook: str, batch_size: int = 32, first: int = 0
+) -> Ablations:
     """The losses of the model as it is, and with one activation ablated.
 
-    Arguments and errors as in `replaced_losses`.
+    Args:
+        model: the weights.
+        reading: of the text, see `read`.
+        hook: which activation.
+        batch_size: windows side by side.
+        first: positions before it keep their activation, and are left out of the mean.
+
+    Raises:
+        ValueError: as `saejax.lm.model.forward`.
     """
-    constants = (jnp.zeros_like(reading.x), jnp.broadcast_to(reading.x.mean((0, 1)), reading.x.shape))
-    losses = (replaced_losses(model, reading, hook, x, batch_size) for x in constants)
+    mean = reading.x[:, first:].mean((0, 1))
+    losses = (
+        replaced_losses(model, reading, hook, _from(first, reading.x, x), batch_size)
+        for x in (jnp.zeros_like(mean), mean)
+    )
     return Ablations(reading.losses.mean(1), *losses)
 
 
-@partial(jax.jit, static_argnames="batch_size")
+def _from(
+    first: int, x: Float[Array, "windows context d"], other: Float[Array, "... d"]
+) -> Float[Array, "windows context d"]:
+    """Other activations from a position on, and before it what there was."""
+    kept = jnp.arange(x.shape[1])[:, None] < first
+    return jnp.where(kept, x, other)
+
+
+@partial(jax.jit, static_argnames=("batch_size", "first"))
 def _autoencode(
-    params: Params, x: Float[Array, "windows context d"], batch_size: int
+    params: Params, x: Float[Array, "windows context d"], batch_size: int, first: int
 ) -> tuple[Float[Array, "windows context d"], Float[Array, " d_sae"]]:
     def one(x: Float[Array, "context d"]) -> tuple[Array, Array]:
         h = encode(params, x)
-        return decode(params, h), (h > 0).mean(0)
+        return decode(params, h), (h[first:] > 0).mean(0)
 
     x_hat, fires = jax.lax.map(one, x, batch_size=batch_size)
     return x_hat, fires.mean(0)
 
 
 def reconstructed(
-    model: GPT, reading: Reading, hook: str, params: Params, batch_size: int = 32
+    model: GPT, reading: Reading, hook: str, params: Params, batch_size: int = 32, first: int = 0
 ) -> tuple[Float[Array, " windows"], Float[Array, " d_sae"]]:
     """What an SAE makes of a text.
 
@@ -116,6 +137,8 @@ def reconstructed(
         hook: where the activations are from.
         params: one SAE whose encoder sees `x - b_dec`, as those of a `Result` do.
         batch_size: windows side by side; changes memory and speed only.
+        first: positions before it keep their activation, and are left out of the share: those that
+            the SAE was not trained on.
 
     Returns:
         Mean loss of each window in nats, with the reconstruction in the activation's place; and the
@@ -124,7 +147,8 @@ def reconstructed(
     Raises:
         ValueError: as `saejax.lm.model.forward`.
     """
-    x_hat, frequency = _autoencode(params, reading.x, batch_size)
+    x_hat, frequency = _autoencode(params, reading.x, batch_size, first)
+    x_hat = _from(first, reading.x, x_hat)
     return replaced_losses(model, reading, hook, x_hat, batch_size), frequency
 
 

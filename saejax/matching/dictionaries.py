@@ -27,12 +27,12 @@ def mcs(
 
     Source: "[Research Update] Sparse Autoencoder features are bimodal".
     """
-    G, D = _unit(G), _unit(D)
+    G, D = unit_rows(G), unit_rows(D)
     best = [(G[i : i + BLOCK] @ D.T).max(1) for i in range(0, len(G), BLOCK)]
     return np.clip(np.concatenate(best), -1.0, 1.0)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def unit_rows(rows: np.ndarray) -> np.ndarray:
     """Rows of norm 1; those of zeros stay so."""
     rows = np.asarray(rows, np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)

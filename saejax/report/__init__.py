@@ -5,13 +5,14 @@ Reads the workdir alone, so it can be made again at any time without training.
 
 from pathlib import Path
 
-from saejax.report import baselines, bimodality, sweep, tokens, toy3d
+from saejax.report import baselines, bimodality, gpt2, sweep, tokens, toy3d
 from saejax.runlog import read_run
 
 # The page of each study; any other sweep has the plain one.
 PAGES = {
     "baselines": baselines.build,
     "bimodality": bimodality.build,
+    "gpt2": gpt2.build,
     "grid": sweep.build,
     "toy3d": toy3d.build,
     "tokens": tokens.build,

@@ -8,10 +8,10 @@ import numpy as np
 
 from saejax.plots import quality
 from saejax.plots.panels import Intervals
-from saejax.report import explanation, similarity, sweep
+from saejax.report import explanation, similarity, stages, sweep
 from saejax.report.page import Page
-from saejax.report.view import View, numbers, over_seeds, read
-from saejax.runlog import read_rows
+from saejax.report.stages import final_loss, nats, number
+from saejax.report.view import View, over_seeds, read
 from saejax.table import Table, show
 
 # Tables whose means over seeds are shown; the others have a row a seed on the page.
@@ -29,9 +29,9 @@ def build(path: Path) -> Path:
     page = Page(path, f"saejax: what {n} dictionaries of one language model have in common")
     _warnings(page, view)
     page.paragraph(_in_words(view))
-    _stages(page, view.run)
-    _claims(page, view)
-    _language_model(page, view.run)
+    stages.stages(page, view.run)
+    stages.claims(page, view.path, view.l1)
+    stages.language_model(page, view.run)
     _dictionaries(page, view)
     if view.smaller:
         similarity.sections(page, view)
@@ -55,19 +55,6 @@ def _warnings(page: Page, view: View) -> None:
         page.paragraph(f"Tables without rows: {', '.join(absent)}.", warning=True)
 
 
-def _number(value: Any, spec: str = ",") -> str:
-    return "an unknown number of" if value is None else format(value, spec)
-
-
-def _nats(value: Any) -> str:
-    return "not measured" if value is None else f"{value:.3f} nats per token"
-
-
-def _final_loss(run: Mapping[str, Any]) -> Any:
-    known = [row["validation_loss"] for row in run["lm"]["rows"] if row["validation_loss"] is not None]
-    return known[-1] if known else None
-
-
 def _in_words(view: View) -> str:
     """Model, text, activations, dictionaries and device, a sentence or two each."""
     run, config = view.run, view.run["lm"]["config"]
@@ -78,83 +65,26 @@ def _in_words(view: View) -> str:
     l1 = ", ".join(f"{v:g}" for v in coords["l1"])
     n_seeds = len(view.seeds)
     return (
-        f"A language model of {config['n_layers']} layers with {_number(run['lm']['parameters'])} "
-        f"weights was trained on {_number(corpus['tokens']['train'])} tokens ({source}; "
-        f"{_number(corpus['text_megabytes'], '.3g')} megabytes of text in all); its loss on the "
-        f"validation text is {_nats(_final_loss(run))}. {_number(stored['rows'])} activations of "
+        f"A language model of {config['n_layers']} layers with {number(run['lm']['parameters'])} "
+        f"weights was trained on {number(corpus['tokens']['train'])} tokens ({source}; "
+        f"{number(corpus['text_megabytes'], '.3g')} megabytes of text in all); its loss on the "
+        f"validation text is {nats(final_loss(run))}. {number(stored['rows'])} activations of "
         f"{run['d_in']} numbers were read at {run['hook']}. On them dictionaries of "
         f"{', '.join(f'{d:,}' for d in view.sizes)} latents were trained for L1 {l1} and "
-        f"{n_seeds} seed{'s' if n_seeds > 1 else ''} each, {_number(run['sweep']['steps'])} steps of "
-        f"{_number(run['sweep']['batch_size'])} activations{took}, on {run['device']}. Figures are "
+        f"{n_seeds} seed{'s' if n_seeds > 1 else ''} each, {number(run['sweep']['steps'])} steps of "
+        f"{number(run['sweep']['batch_size'])} activations{took}, on {run['device']}. Figures are "
         f"those of L1 {view.l1:g}; tables have every L1. MCS is the maximum cosine similarity of a "
         f"latent with those of another dictionary; {view.cutoff:g} and more is high. Intervals are of "
         f"level {run['study']['level']:g}."
     )
 
 
-def _stages(page: Page, run: Mapping[str, Any]) -> None:
-    rows = Table(
-        {"stage": row["stage"], "from": "an earlier run" if row["reused"] else "this run",
-         "seconds": row["seconds"]}
-        for row in run["stages"]
-    )  # fmt: skip
-    if rows:
-        page.heading("What was made, and what was there already")
-        page.table(rows, "stages")
-
-
-def _claims(page: Page, view: View) -> None:
-    file = view.path / "claims.jsonl"
-    rows = Table(read_rows(file)) if file.exists() else Table()
-    if not rows:
-        return
-    page.heading("What the text claims, and what this run says")
-    page.paragraph(
-        "Mean and standard deviation over seeds. A claim holds when the 95 % confidence interval of "
-        "the mean lies on the claimed side, does not hold when it lies on the other, and is unclear "
-        "otherwise; one seed alone has no interval, and its sign decides."
-    )
-    page.keep_table(rows, "claims")
-    shown = Table(row for row in rows if row.get("l1") in (None, view.l1))
-    page.table(shown, words=True, scroll=False)
-    others = Table(row for row in rows if row not in shown)
-    if others:
-        page.paragraph("The same for every other L1:")
-        page.table(others, words=True)
-
-
-def _language_model(page: Page, run: Mapping[str, Any]) -> None:
-    lm = run["lm"]
-    page.heading("The language model")
-    entropy = lm["unigram_entropy"]
-    if lm["rows"]:
-        columns = ("step", "train_loss", "validation_loss")
-        steps, train, validation = (numbers(lm["rows"], name) for name in columns)
-        page.figure(
-            "loss",
-            "Loss of the language model while it was trained. The dashed line is the unigram "
-            "entropy, the loss of a model that knows how common each token is, and nothing else.",
-            quality.loss_curve(steps, train, validation, np.nan if entropy is None else entropy),
-        )
-        page.keep_table(Table(lm["rows"]), "loss")
-    sizes = {
-        **lm["config"],
-        "weights": lm["parameters"],
-        **{f"training {k}": v for k, v in lm["settings"].items()},
-        "tokens of training text": run["corpus"]["tokens"]["train"],
-        "tokens of validation text": run["corpus"]["tokens"]["validation"],
-        "unigram entropy, nats per token": entropy,
-        "loss on the validation text, nats per token": _final_loss(run),
-    }
-    page.table(Table({"what": k, "value": v} for k, v in sizes.items()), "language_model")
-
-
 def _dictionaries(page: Page, view: View) -> None:
     page.heading("The dictionaries")
     losses = view.run["losses"]
     page.paragraph(
-        f"Loss of the language model on the evaluation text: {_nats(losses['clean'])} as it is, "
-        f"{_nats(losses['mean'])} with the mean in place of the activation, {_nats(losses['zero'])} "
+        f"Loss of the language model on the evaluation text: {nats(losses['clean'])} as it is, "
+        f"{nats(losses['mean'])} with the mean in place of the activation, {nats(losses['zero'])} "
         "with zeros in its place. The loss recovered by a dictionary is the share of the difference "
         "that its reconstruction saves: 1 is the model as it is, 0 the ablation. Where the mean costs "
         "less than zeros, the share recovered against it is the stricter one. fvu is the fraction of "
@@ -210,15 +140,7 @@ def _settings(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for name, values in run["coords"].items():
         yield name, ", ".join(show(v) for v in values)
     for name in ("study", "sweep", "store", "corpus"):
-        yield from _flat(name, run[name])
+        yield from stages.flat(name, run[name])
     for name in ("hook", "d_in", "device"):
         yield name, show(run[name])
     yield "versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())
-
-
-def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(f"{name} {key}", inner)
-    else:
-        yield name, show(value)

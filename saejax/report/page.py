@@ -51,6 +51,10 @@ class Page:
         kind = ' class="warn"' if warning else ""
         self._parts.append(f"<p{kind}>{html.escape(text)}</p>")
 
+    def link(self, path: str, text: str) -> None:
+        """A link to another file of the workdir."""
+        self._parts.append(f'<p><a href="{html.escape(path)}">{html.escape(text)}</a></p>')
+
     def points(self, texts: Sequence[str]) -> None:
         """A list with a bullet each."""
         items = "".join(f"<li>{html.escape(text)}</li>" for text in texts)

@@ -1,0 +1,75 @@
+"""The labellers of a study: the offline one always, and a chat model where one is named."""
+
+from pathlib import Path
+
+from absl import flags
+
+from saejax.experiments import command
+from saejax.interpret.background import background
+from saejax.interpret.chat import ChatLabeller, ChatSettings
+from saejax.interpret.dashboard import TextSample
+from saejax.interpret.endpoint import Endpoint
+from saejax.interpret.labeller import Labeller
+from saejax.interpret.offline import OfflineLabeller
+
+CACHE = "label-cache"
+
+
+def define(own: flags.FlagValues) -> None:
+    """The flags of a chat model that labels latents beside the offline labeller."""
+    for name, default, text in (
+        ("chat_model", None, "Model that labels latents too, as its server names it. Default: "
+         "none, labels are made offline."),
+        ("chat_url", None, "Base URL of a chat-completions endpoint, mostly ending in /v1."),
+        ("chat_key_variable", "OPENAI_API_KEY", "Environment variable that holds the key; empty for a "
+         "server that wants none."),
+        ("chat_cache", None, "Folder of the answers, which cost nothing again. Default: label-cache in "
+         "the workdir."),
+    ):  # fmt: skip
+        flags.DEFINE_string(name, default, text, flag_values=own)
+    flags.DEFINE_integer(
+        "chat_max_requests", ChatSettings.max_requests, "Requests that may be sent.", flag_values=own
+    )
+    flags.DEFINE_integer(
+        "chat_max_tokens", ChatSettings.max_tokens, "Tokens of prompts and answers that may be spent.",
+        flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "chat_answer_tokens", ChatSettings.answer_tokens, "Longest answer; more for models that think.",
+        flag_values=own,
+    )  # fmt: skip
+
+
+def chat(
+    own: flags.FlagValues, workdir: Path, contexts: int
+) -> tuple[Endpoint, ChatSettings, Path] | None:
+    """What a chat labeller is made of; None where no model is named.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    if own.chat_model is None:
+        if own.chat_url is not None:
+            raise ValueError(f"chat_url: got {own.chat_url!r}, allowed: only with --chat_model")
+        return None
+    if own.chat_url is None:
+        raise ValueError("chat_url: got None, allowed: the base URL of an endpoint, with --chat_model")
+    named = {"base_url": "chat_url", "key_variable": "chat_key_variable", "model": "chat_model",
+             "contexts": "label_contexts"}  # fmt: skip
+    named |= {name: f"chat_{name}" for name in ("answer_tokens", "max_requests", "max_tokens")}
+    with command.flag_names(**named):
+        endpoint = Endpoint(own.chat_url, own.chat_key_variable or None)
+        settings = ChatSettings(
+            own.chat_model,
+            contexts=contexts,
+            answer_tokens=own.chat_answer_tokens,
+            max_requests=own.chat_max_requests,
+            max_tokens=own.chat_max_tokens,
+        )
+    return endpoint, settings, Path(own.chat_cache or workdir / CACHE)
+
+
+def labellers(asked: tuple[Endpoint, ChatSettings, Path] | None, sample: TextSample) -> list[Labeller]:
+    """The offline labeller for a sample, and behind it the chat labeller where one was asked for."""
+    found: list[Labeller] = [OfflineLabeller(background(sample))]
+    return found if asked is None else [*found, ChatLabeller(*asked)]
