@@ -9,15 +9,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1] / "saejax"
 TRACED = {
-    "checks", "precision", "sae", "settings", "resample", "ghost", "separation", "sweep", "chunk",
-    "metrics", "tracking", "data", "data.synthetic", "data.fed",
+    "checks", "mapping", "precision", "sae", "settings", "resample", "ghost", "separation", "sweep",
+    "chunk", "metrics", "tracking", "data", "data.synthetic", "data.fed",
 }  # fmt: skip
 DOOR = "data.source"
 HOST_PURE = (
     "result", "table", "plots", "published", "baselines", "embedding", "recovery", "claims",
     "matching", "bimodality",
 )  # fmt: skip
-DOES_IO = ("train", "runlog", "report", "experiments", "checkpoint")
+DOES_IO = ("train", "runlog", "report", "experiments", "checkpoint", "viewer")
+# Of `interpret`: what asks another model or writes, and what reads a store.
+INTERPRET_IO = {"interpret.chat", "interpret.endpoint", "interpret.answers", "interpret.study"}
+INTERPRET_READS = {"interpret.activity", "interpret.measurement"}
 NOT_TRACEABLE = {"os", "pathlib", "json", "time", "logging", "matplotlib", "tqdm", "absl"}
 FILES = {
     ".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): p
@@ -73,7 +76,8 @@ def test_the_reader_sees_every_way_to_import():
 
 
 def test_all_modules_of_the_rings_are_there():
-    assert {*TRACED, DOOR, *HOST_PURE, "train", "runlog", "report"} <= set(FILES)
+    assert {*TRACED, DOOR, *HOST_PURE, "train", "runlog", "report", "viewer"} <= set(FILES)
+    assert set(FILES) >= INTERPRET_IO | INTERPRET_READS
 
 
 @pytest.mark.parametrize("module", sorted(TRACED))
@@ -91,6 +95,18 @@ def test_traced_modules_import_traced_modules_only(module):
 @pytest.mark.parametrize("module", sorted(m for m in FILES if m.split(".")[0] in HOST_PURE))
 def test_host_modules_import_nothing_that_writes(module):
     assert not {name for name in own(module) if name.split(".")[0] in DOES_IO}
+
+
+@pytest.mark.parametrize(
+    "module", sorted(m for m in FILES if m.startswith("interpret.") and m not in INTERPRET_IO)
+)
+def test_what_looks_at_latents_imports_nothing_that_writes_or_asks(module):
+    inner = own(module)
+    assert not {name for name in inner if name.split(".")[0] in DOES_IO} | (inner & INTERPRET_IO)
+    if module not in INTERPRET_READS:
+        outside = {name.split(".")[0] for name in imports(module)}
+        assert not outside & (NOT_TRACEABLE - {"json"} | {"http", "urllib", "socket"})
+        assert not {name for name in inner if name.startswith("data.")}
 
 
 @pytest.mark.parametrize("module", sorted(m for m in FILES if m.split(".")[0] == "plots"))
