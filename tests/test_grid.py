@@ -180,13 +180,14 @@ def test_a_used_workdir_is_refused(parse, tmp_path):
 
 
 def test_flags_become_sweep_data_and_settings(parse):
-    parse(*TINY, "--workdir=x", "--seeds=3,1", "--resample_every=20", "--resample=on,off", "--lr=1,2")
+    parse(*TINY, "--workdir=x", "--seeds=3,1", "--resample_every=20", "--resample=on,off", "--lr=1,2",
+          "--resample_bias=-2", "--resample_window=7")  # fmt: skip
     sweep, data, settings = grid.config()
     assert (sweep.ratio, sweep.l1, sweep.seeds) == ((0.5, 1.0), (0.01, 0.1), (3, 1))
     assert (sweep.lr, sweep.resample) == ((1.0, 2.0), ("on", "off"))
     assert data == {"uncorrelated": Synthetic(d_in=6, n_features=8, avg_active=2.0)}
     assert (settings.steps, settings.eval_every, settings.batch_size) == (4, 2, 16)
-    assert settings.resample.every == 20
+    assert settings.resample == Resample(every=20, window=7, bias=-2.0)
 
 
 def test_defaults_are_the_published_grid(parse):

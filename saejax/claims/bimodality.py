@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from saejax.checks import check_whole
-from saejax.claims.row import Claim, listed, mean
+from saejax.claims.row import Claim, check_tables, listed, mean
 from saejax.claims.verdict import Side
 from saejax.claims.view import over_cells
 from saejax.matching import CLASSES, MaxCosine
@@ -98,7 +98,8 @@ def of_bimodality(tables: Mapping[str, Sequence[Mapping[str, Any]]], d_in: int) 
     Source: "[Research Update] Sparse Autoencoder features are bimodal".
     """
     d_in = check_whole("d_in", d_in, "2 or more", lambda v: v >= 2)
-    _check(tables)
+    # The modes of one dictionary are rows of the same.
+    check_tables(tables, KEYS, several=("modes",))
     rows: list[dict[str, Any]] = []
     for l1 in sorted({row["l1"] for name in KEYS for row in tables.get(name, ())}):
         own = {name: [row for row in tables.get(name, ()) if row["l1"] == l1] for name in KEYS}
@@ -109,20 +110,6 @@ def of_bimodality(tables: Mapping[str, Sequence[Mapping[str, Any]]], d_in: int) 
             rows += part(run)
     renamed = ({**row, "published": row["published_at_d_in_256"]} for row in rows)
     return Table([{name: row[name] for name in COLUMNS} for row in renamed])
-
-
-def _check(tables: Mapping[str, Sequence[_Row]]) -> None:
-    for name, keys in KEYS.items():
-        seen = set()
-        for row in tables.get(name, ()):
-            missing = [key for key in keys if row.get(key) is None]
-            if missing:
-                raise ValueError(f"{name}: got a row without {missing[0]}, allowed: {', '.join(keys)}")
-            at = tuple(row[key] for key in keys)
-            # The modes of one dictionary are rows of the same.
-            if at in seen and name != "modes":
-                raise ValueError(f"{name}: got {at} twice, allowed: each {', '.join(keys)} once")
-            seen.add(at)
 
 
 class _Run(NamedTuple):

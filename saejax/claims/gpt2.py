@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from saejax.claims.row import Claim
+from saejax.claims.row import Claim, check_tables
 from saejax.table import Table
 
 # The tables of the study, and what a row of each is of.
@@ -50,7 +50,7 @@ def of_gpt2(tables: Mapping[str, Sequence[_Row]]) -> Table:
 
     Source: "Sparse Autoencoders for Monosemanticity".
     """
-    _check(tables)
+    check_tables(tables, KEYS)
     cells = list(tables.get("cells", ()))
     axes = {name: sorted({row[name] for row in cells}) for name in ("l1", "ratio", "seed")}
     ways = list(dict.fromkeys(row["resample"] for row in cells))
@@ -61,19 +61,6 @@ def of_gpt2(tables: Mapping[str, Sequence[_Row]]) -> Table:
     for row in rows:
         row["published"] = row["published_at_d_in_256"]
     return Table([{name: row.get(name) for name in COLUMNS} for row in rows])
-
-
-def _check(tables: Mapping[str, Sequence[_Row]]) -> None:
-    for name, keys in KEYS.items():
-        seen = set()
-        for row in tables.get(name, ()):
-            missing = [key for key in keys if row.get(key) is None]
-            if missing:
-                raise ValueError(f"{name}: got a row without {missing[0]}, allowed: {', '.join(keys)}")
-            at = tuple(row[key] for key in keys)
-            if at in seen:
-                raise ValueError(f"{name}: got {at} twice, allowed: each {', '.join(keys)} once")
-            seen.add(at)
 
 
 def values(

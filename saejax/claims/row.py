@@ -1,6 +1,6 @@
 """One row of the table of claims, and the words that its kinds share."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -61,6 +61,33 @@ class Claim(NamedTuple):
         head = {"claim": self.claim, "data": self.data, **self.variant, "measure": measure}
         tail = {"published_at_d_in_256": self.published, "details": details}
         return {**head, "claimed": claimed, **outcome, **tail}
+
+
+def check_tables(
+    tables: Mapping[str, Sequence[Mapping[str, Any]]],
+    keys: Mapping[str, Sequence[str]],
+    several: Sequence[str] = (),
+) -> None:
+    """Refuses rows that do not say what they are of, and two of the same.
+
+    Args:
+        tables: rows by name.
+        keys: what a row of each table is of.
+        several: tables in which several rows may be of the same.
+
+    Raises:
+        ValueError: naming the table.
+    """
+    for name, own in keys.items():
+        seen = set()
+        for row in tables.get(name, ()):
+            missing = [key for key in own if row.get(key) is None]
+            if missing:
+                raise ValueError(f"{name}: got a row without {missing[0]}, allowed: {', '.join(own)}")
+            at = tuple(row[key] for key in own)
+            if at in seen and name not in several:
+                raise ValueError(f"{name}: got {at} twice, allowed: each {', '.join(own)} once")
+            seen.add(at)
 
 
 def listed(what: str, axis: str, at: Iterable[float], values: Iterable[float]) -> str:

@@ -46,7 +46,8 @@ def sequences(store: Store, n_tokens: int) -> Sequences:
 
     Args:
         store: with tokens and positions.
-        n_tokens: as many sequences are taken as reach this number; all where the store has fewer.
+        n_tokens: as many sequences are taken as reach this number at their mean length; all where the
+            store has fewer.
 
     Raises:
         ValueError: for a number below 1, and a store without tokens.
