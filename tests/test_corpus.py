@@ -132,6 +132,17 @@ def test_a_data_set_of_the_hub_is_streamed(monkeypatch):
         list(HuggingFace("a/b", column="body", n_documents=1).documents())
 
 
+def test_a_data_set_that_is_a_script_is_refused_by_name(monkeypatch):
+    def load_dataset(*_, **__):
+        raise RuntimeError("Dataset scripts are no longer supported")
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    with pytest.raises(
+        ValueError, match=r"^dataset: got 'a/b' \(Dataset scripts.*refs/convert/parquet"
+    ):
+        list(HuggingFace("a/b").documents())
+
+
 def test_the_hub_without_its_package_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ImportError, match=r'needs datasets: pip install "saejax\[lm\]"'):

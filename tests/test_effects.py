@@ -29,7 +29,8 @@ def change(model, w):
     """What one row does to the logits, in float64."""
     scale, wte = np.float64(model.ln_f.scale[...]), np.float64(model.wte.embedding[...])
     w = np.float64(w)
-    return np.array([sum((w - w.mean()) * scale * token) for token in wte])
+    logits = np.array([sum((w - w.mean()) * scale * token) for token in wte])
+    return logits - logits.mean()
 
 
 @pytest.mark.parametrize("n", [1, BLOCK, BLOCK + 3])
@@ -90,11 +91,13 @@ def test_adding_a_row_to_the_last_residual_stream_moves_the_logits_that_way(mode
     np.testing.assert_allclose(unembed(model, jnp.asarray(x)[None])[0], frozen(x), rtol=1e-4, atol=1e-4)
     for eps in (0.01, 3):
         moved = frozen(np.float64(x) + eps * w) - frozen(np.float64(x))
+        moved -= moved.mean()
         np.testing.assert_allclose(moved, eps * effect / length, rtol=1e-4, atol=1e-4 * eps)
     # The change of the length is a multiple of the normalised stream: the rest is the row's alone.
     _, slope = jax.jvp(lambda x: unembed(model, x[None])[0], (jnp.asarray(x),), (jnp.asarray(w),))
     own = (x - x.mean()) / length * scale @ wte.T
     shortened = np.float64((x - x.mean()) @ w) / D / length**2
+    slope, own = slope - slope.mean(), own - own.mean()
     np.testing.assert_allclose(slope, effect / length - shortened * own, rtol=1e-3, atol=1e-3)
 
 

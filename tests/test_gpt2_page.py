@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from scipy import stats
 
 from saejax.claims import of_gpt2
 from saejax.plots import latents
@@ -110,7 +111,7 @@ def run_of(expansions, l1, ways, seeds, labellers, sizes, d_in, pretrained):
     return {
         "study": {"name": "gpt2", "dead_threshold": 0.07, "sample_tokens": 4096, "n_labelled": 2,
                   "least_firings": 10},
-        "hook": "blocks.3.hook_resid_pre", "d_in": d_in, "d_sae": sizes,
+        "hook": "blocks.3.hook_resid_pre", "tokens_looked_at": 4099, "d_in": d_in, "d_sae": sizes,
         "coords": {"l1": [*l1], "expansion": [*expansions], "resample": [*ways], "seed": [*seeds]},
         "corpus": {"source": {"type": "standard <library>"}, "text_megabytes": 8.25,
                    "tokens": {"train": 20000, "validation": 2000}},
@@ -229,8 +230,21 @@ def test_rates_have_their_intervals_over_seeds_or_over_latents(page, small, tmp_
     assert table(small, "monosemantic_a-model")[0]["1x"] == "60 % (-4 to 124)"
     one = make(tmp_path / "one", seeds=(3,))
     drawn(one)
-    assert table(one, "monosemantic_offline")[0]["1x"] == "50 % (30 to 60)"
+    low, high = stats.binomtest(round(0.5 * N_LABELLED), N_LABELLED).proportion_ci(0.95, "wilson")
+    expected = f"50 % ({100 * low:.0f} to {100 * high:.0f})"
+    assert table(one, "monosemantic_offline")[0]["1x"] == expected
     assert "±" not in str(table(one, "dead"))
+
+
+def test_seeds_that_agree_leave_the_doubt_of_few_latents():
+    rates, judged = np.array([[0.3, nan], [0.3, 0.5], [0.3, nan]]), np.full((3, 2), 50)
+    low, high = stats.binomtest(45, 150).proportion_ci(0.95, "wilson")
+    alone = stats.binomtest(25, 50).proportion_ci(0.95, "wilson")
+    assert gpt2._with_intervals(rates, judged) == [
+        f"30 % ({100 * low:.0f} to {100 * high:.0f})",
+        f"50 % ({100 * alone.low:.0f} to {100 * alone.high:.0f})",
+    ]
+    assert gpt2._with_intervals(np.full((2, 1), nan), np.zeros((2, 1))) == [""]
 
 
 def test_what_is_kept_is_a_mean_over_seeds(page, small):

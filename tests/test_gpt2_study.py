@@ -349,9 +349,9 @@ def test_an_interrupted_run_goes_on(finished, texts, tmp_path, monkeypatch):
     assert read_manifest(path / "store").rows == 800
     assert not read_run(path)["finished"]
     with pytest.raises(
-        SystemExit, match=f"error: workdir: got '{path}', where .*: n_labelled: got '4'"
+        SystemExit, match=f"error: workdir: got '{path}', where .*: batch_size: got '16'"
     ):
-        run(*arguments, "--n_labelled=4")
+        run(*arguments, "--batch_size=16")
     arguments += [f"--dictionaries={finished / 'dictionaries'}"]
     with monkeypatch.context() as m:
         m.setattr(gpt2.claims, "of_gpt2", stop)
@@ -598,11 +598,10 @@ def test_a_server_that_fails_ends_the_command_and_it_goes_on_from_the_answers(
         assert not read_run(path)["finished"]
         server.script = [well]
         # As many as are allowed for may change from one attempt to the next.
-        with pytest.raises(
-            SystemExit, match=r"^error: chat_model: max_requests: got 1 requests sent, allow"
-        ):
+        with pytest.raises(SystemExit, match=r"^error: chat_max_requests: got 1 requests sent, allow"):
             run(*arguments, "--chat_max_requests=1")
         assert len(list((path / "label-cache").iterdir())) == 3
+        assert "--chat_max_requests=1\n" in (path / "config.flags").read_text()
         before = len(server.requests)
         run(*arguments)
         assert len(server.requests) - before == len(list((path / "label-cache").iterdir())) - 3
@@ -623,10 +622,10 @@ def test_a_server_that_fails_ends_the_command_and_it_goes_on_from_the_answers(
         (["--resample=on,often"], "resample: got 'on,often', allowed: each of off, on, anthr"),
         (["--resample=on,on"], "resample: got 'on,on', allowed"),
         (["--resample=off"], "resample_every: got 8, allowed: 0, because no cell"),
-        (["--resample_every=0"], "resample window: got 3|resample: got 'on', allowed: only with res"),
+        (["--resample_every=0"], "resample_window: got 3|resample: got 'on', allowed: only with res"),
         (["--ghost_after=0"], "resample: got 'ghost', allowed: only with ghost_after above 0"),
-        (["--resample_bias=nan"], "resample bias: got nan, allowed: a finite number"),
-        (["--dead_threshold=-1"], "resample threshold: got -1.0, allowed"),
+        (["--resample_bias=nan"], "resample_bias: got nan, allowed: a finite number"),
+        (["--dead_threshold=-1"], "dead_threshold: got -1.0, allowed"),
         (["--lr=0.1,0.2"], "lr: got .*, allowed: one number"),
         (["--hook=blocks.0.mlp.hook_post"], "hook: got 'blocks.0.mlp.hook_post', allowed: one of the"),
         (["--hook=blocks.7.hook_resid_pre"], "hook: got 'blocks.7.hook_resid_pre', allowed: blocks.0"),
@@ -634,12 +633,26 @@ def test_a_server_that_fails_ends_the_command_and_it_goes_on_from_the_answers(
         (["--rows=0"], "rows: got 0, allowed: 1 or more"),
         (["--n_labelled=0"], "n_labelled: got 0, allowed: a whole number from 1"),
         (["--lm_revision=main"], "lm_revision: got 'main', allowed: only with --lm=NAME"),
+        (["--lm_dtype=bfloat16"], "lm_dtype: got 'bfloat16', allowed: only with --lm=NAME"),
         (["--lm=gpt3"], "lm: got 'gpt3', allowed: an existing folder, gpt2, gpt2-medium"),
         (["--lm=gpt2", "--tokenizer=t"], "tokenizer: got 't', allowed: none, --lm=gpt2 has its own"),
         (["--context=1", "--bos"], "context: got 1, allowed: a whole number, 2 or more"),
         (["--context=1", "--drop_first"], "context: got 1, allowed: a whole number, 2 or more"),
         (["--chat_url=http://localhost/v1"], "chat_url: got 'http.*', allowed: only with --chat_model"),
         (["--chat_model=m"], "chat_url: got None, allowed: the base URL"),
+        (
+            ["--chat_model=m", "--chat_url=https://example.org/v1"],
+            "chat_key_variable: got None, allowed: the environment variable .* of example.org",
+        ),
+        (
+            ["--chat_model=offline", "--chat_url=http://localhost/v1", "--chat_key_variable="],
+            "chat_model: got 'offline', allowed: another name",
+        ),
+        (
+            ["--chat_model=m", "--chat_url=http://localhost/v1", "--chat_key_variable=",
+             "--chat_cache=/dev/null"],
+            "chat_cache: got '/dev/null' .*allowed: a folder to write in",
+        ),
         (
             ["--chat_model=m", "--chat_url=https://localhost/v1", "--chat_key_variable=NO_KEY"],
             "chat_key_variable: got 'NO_KEY', which is not set",

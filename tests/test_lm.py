@@ -18,7 +18,7 @@ from saejax.data.store import Store
 from saejax.data.writer import StoreWriter
 from saejax.lm import harvest as harvesting
 from saejax.lm import steps, training
-from saejax.lm.harvest import Packing, harvest, harvest_rows
+from saejax.lm.harvest import Packing, harvest
 from saejax.lm.latents import ablations, read
 from saejax.lm.loss import (
     share_recovered,
@@ -505,7 +505,7 @@ def test_settings_out_of_range_are_refused(change, unchecked):
 
 def test_harvested_rows_are_the_activations_in_the_order_of_the_text(model, corpus):
     batches = list(harvest(model, corpus.train, corpus.train_documents, POST, batch_size=4))
-    n = harvest_rows(1000, 12)
+    n = Packing(12).rows(1000)
     assert (n, len(batches)) == (996, 21)
     x, token_ids, positions, documents = (np.concatenate(part) for part in zip(*batches, strict=True))
     windows = jnp.asarray(corpus.train[:996].reshape(83, 12))

@@ -310,7 +310,7 @@ def test_the_index_shows_every_sae_with_its_numbers(folder):
     rows = re.findall(r"<tr>(.*?)</tr>", text[text.index("All SAEs") :])
     cells = [[re.sub("<[^>]*>", "", c) for c in re.findall(r"<t[hd].*?</t[hd]>", row)] for row in rows]
     assert cells[0] == [
-        "SAE", "model", "ratio", "l1", "resample", "latents", "dead", "median density", "labelled",
+        "SAE", "model", "ratio", "l1", "resample", "latents", "dead", "median density", "with a theme",
         "polysemantic",
     ]  # fmt: skip
     first, second = board(), board("toy_ratio-8", 20)

@@ -165,9 +165,16 @@ class HuggingFace:
             import datasets  # pyright: ignore[reportMissingImports]
         except ImportError as error:
             raise ImportError('text of the hub needs datasets: pip install "saejax[lm]"') from error
-        rows = datasets.load_dataset(
-            self.dataset, self.subset, split=self.split, revision=self.revision, streaming=True
-        )
+        try:
+            rows = datasets.load_dataset(
+                self.dataset, self.subset, split=self.split, revision=self.revision, streaming=True
+            )
+        except RuntimeError as error:
+            # Newer versions of the package run no scripts of a data set.
+            raise ValueError(
+                f"dataset: got {self.dataset!r} ({error}), allowed: one of data files; the branch "
+                "refs/convert/parquet (as revision) has them for most data sets"
+            ) from error
         for row in islice(rows, self.n_documents):
             if self.column not in row:
                 raise ValueError(f"column: got {self.column!r}, allowed: {', '.join(row)}")

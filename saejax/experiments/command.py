@@ -83,13 +83,16 @@ def revival(own: flags.FlagValues, threshold: float = 0.0) -> tuple[list[str], R
     ways = ["on"] if own.resample_every else ["off"]
     if own.resample is not None:
         ways = chosen(own, "resample", REVIVALS)
-    return ways, Resample(
-        every=own.resample_every,
-        window=own.resample_window,
-        threshold=threshold,
-        bias=own.resample_bias,
-        ghost_after=own.ghost_after,
-    )
+    names = {"resample window": "resample_window", "resample bias": "resample_bias"}
+    with flag_names(**names, **{"resample threshold": "dead_threshold"}):
+        rule = Resample(
+            every=own.resample_every,
+            window=own.resample_window,
+            threshold=threshold,
+            bias=own.resample_bias,
+            ghost_after=own.ghost_after,
+        )
+    return ways, rule
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:
@@ -209,6 +212,7 @@ def continued_workdir(own: flags.FlagValues, study: str, folders: Sequence[str])
             f"workdir: got {str(path)!r}, where a run with other flags was interrupted: "
             + "; ".join(different)
         )
+    runlog.write_text(path / "config.flags", text)
     return path
 
 

@@ -31,9 +31,11 @@ from saejax.sweep import Sweep
 from saejax.table import Table
 
 VIEWERS = ("first", "all", "none")
-# Where stages lie, and what asking a model may cost: may change when an interrupted run goes on.
+# Where stages lie, and what the last stage alone reads: may change when an interrupted run goes on.
 MAY_CHANGE = (
-    "workdir_lm", "store", "dictionaries", "chat_cache", "chat_max_requests", "chat_max_tokens",
+    "workdir_lm", "store", "dictionaries", "sample_tokens", "eval_windows", "n_labelled",
+    "least_firings", "label_contexts", "viewer", "chat_model", "chat_url", "chat_key_variable",
+    "chat_cache", "chat_answer_tokens", "chat_max_requests", "chat_max_tokens",
 )  # fmt: skip
 
 FLAGS = flags.FlagValues()
@@ -143,8 +145,10 @@ def main(argv: list[str]) -> None:
             seeds = {"first": sweep.seeds[:1], "all": sweep.seeds, "none": ()}[FLAGS.viewer]
             try:
                 found = analyse(study, seeds, path / "viewer")
-            except (ChatError, BudgetError) as error:
+            except ChatError as error:
                 raise ValueError(f"chat_model: {error}") from None
+            except BudgetError as error:
+                raise ValueError(f"chat_{error}") from None
             remarks.append(f"{len(found.rows['labels'])} labels")
         run = {
             "study": {"name": "gpt2", **asdict(analysis)},
@@ -166,6 +170,7 @@ def main(argv: list[str]) -> None:
                 "flops_per_step": result.run["flops_per_step"],
             },
             "losses": losses.of_the_model(),
+            "tokens_looked_at": len(text.rows),
             "labellers": [labeller.describe() for labeller in labellers],
             **machine("flax", "optax"),
         }  # fmt: skip

@@ -1,18 +1,22 @@
 """The labellers of a study: the offline one always, and a chat model where one is named."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from absl import flags
 
 from saejax.experiments import command
+from saejax.interpret.answers import Answers
 from saejax.interpret.background import background
 from saejax.interpret.chat import ChatLabeller, ChatSettings
 from saejax.interpret.dashboard import TextSample
 from saejax.interpret.endpoint import Endpoint
 from saejax.interpret.labeller import Labeller
+from saejax.interpret.offline import NAME as OFFLINE
 from saejax.interpret.offline import OfflineLabeller
 
 CACHE = "label-cache"
+OPENAI_HOST, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
 
 
 def define(own: flags.FlagValues) -> None:
@@ -21,8 +25,8 @@ def define(own: flags.FlagValues) -> None:
         ("chat_model", None, "Model that labels latents too, as its server names it. Default: "
          "none, labels are made offline."),
         ("chat_url", None, "Base URL of a chat-completions endpoint, mostly ending in /v1."),
-        ("chat_key_variable", "OPENAI_API_KEY", "Environment variable that holds the key; empty for a "
-         "server that wants none."),
+        ("chat_key_variable", None, "Environment variable that holds the key; empty for a server that "
+         f"wants none. Default: {OPENAI_KEY} for {OPENAI_HOST}, to be given for any other."),
         ("chat_cache", None, "Folder of the answers, which cost nothing again. Default: label-cache in "
          "the workdir."),
     ):  # fmt: skip
@@ -54,11 +58,24 @@ def chat(
         return None
     if own.chat_url is None:
         raise ValueError("chat_url: got None, allowed: the base URL of an endpoint, with --chat_model")
+    if own.chat_model == OFFLINE:
+        raise ValueError(
+            f"chat_model: got {OFFLINE!r}, allowed: another name than the offline labeller's"
+        )
+    key_variable, host = own.chat_key_variable, urlsplit(own.chat_url).hostname
+    if key_variable is None:
+        # A key of one server is not to be sent to another for want of a flag.
+        if host != OPENAI_HOST:
+            raise ValueError(
+                f"chat_key_variable: got None, allowed: the environment variable that holds the key of "
+                f"{host}, or empty (--chat_key_variable=) for none"
+            )
+        key_variable = OPENAI_KEY
     named = {"base_url": "chat_url", "key_variable": "chat_key_variable", "model": "chat_model",
              "contexts": "label_contexts"}  # fmt: skip
     named |= {name: f"chat_{name}" for name in ("answer_tokens", "max_requests", "max_tokens")}
     with command.flag_names(**named):
-        endpoint = Endpoint(own.chat_url, own.chat_key_variable or None)
+        endpoint = Endpoint(own.chat_url, key_variable or None)
         settings = ChatSettings(
             own.chat_model,
             contexts=contexts,
@@ -66,7 +83,11 @@ def chat(
             max_requests=own.chat_max_requests,
             max_tokens=own.chat_max_tokens,
         )
-    return endpoint, settings, Path(own.chat_cache or workdir / CACHE)
+    if own.chat_cache is None:
+        return endpoint, settings, workdir / CACHE
+    with command.flag_names(cache="chat_cache"):
+        # Refused now where nothing can be written there, and not behind the training.
+        return endpoint, settings, Answers(own.chat_cache).folder
 
 
 def labellers(asked: tuple[Endpoint, ChatSettings, Path] | None, sample: TextSample) -> list[Labeller]:

@@ -21,7 +21,7 @@ def define(own: flags.FlagValues) -> None:
     for name, default, text in (
         ("lm", TRAINED, f"The language model: {TRAINED} for one that the study trains itself, or "
          f"GPT-2: {', '.join(SIZES)}, owner/name of a model of the Hugging Face hub, or a folder with "
-         "its files."),
+         "its files. With GPT-2 the flags of size and training of a small one say nothing."),
         ("lm_revision", None, "Commit of the hub's model. Default: a pinned one for the four published "
          "models."),
     ):  # fmt: skip
@@ -46,6 +46,8 @@ def load(own: flags.FlagValues, stages: Stages) -> Pretrained | None:
     if own.lm == TRAINED:
         if own.lm_revision is not None:
             raise ValueError(f"lm_revision: got {own.lm_revision!r}, allowed: only with --lm=NAME")
+        if own.lm_dtype != "float32":
+            raise ValueError(f"lm_dtype: got {own.lm_dtype!r}, allowed: only with --lm=NAME")
         return None
     if own.tokenizer is not None:
         raise ValueError(f"tokenizer: got {own.tokenizer!r}, allowed: none, --lm={own.lm} has its own")

@@ -16,8 +16,9 @@ from saejax.sae import Params, encode
 
 # Rows encoded at once; dense activations of them, 4 bytes x rows x d_sae, are what takes memory.
 ROWS = 2048
-# A value and the number of its row for every firing: 2^30 of them are 8 GiB.
-MOST_FIRINGS = 2**30
+# A value and the number of its row for every firing: 2^28 of them are 2 GiB, and three times that while
+# they are put in order.
+MOST_FIRINGS = 2**28
 
 
 def shape_of(h: csc_array) -> tuple[int, int]:

@@ -13,10 +13,9 @@ from saejax.checks import check_number, check_switch, check_whole
 from saejax.interpret.answers import Answers
 from saejax.interpret.budget import Budget, BudgetError, Spent
 from saejax.interpret.endpoint import ChatError, Client, Endpoint, Stopped, pause_unless
-from saejax.interpret.evidence import Context, Evidence, Label
+from saejax.interpret.evidence import POLYSEMANTIC, Context, Evidence, Label
 from saejax.interpret.labeller import Progress, check_evidence
 
-POLYSEMANTIC = "POLYSEMANTIC"
 LONGEST_LABEL = 100
 LIMITS = ("max_tokens", "max_completion_tokens")
 PROMPT = f"""\

@@ -36,7 +36,8 @@ class TokenEffects(NamedTuple):
 
     Attributes:
         promoted: ids of the tokens that gain most, the most first.
-        gains: by how much, logits per unit of activation.
+        gains: by how much more than tokens do on average, up to a factor; see
+            `saejax.interpret.effects`.
         suppressed: ids of the tokens that lose most, the most first.
         losses: their (negative) change.
         histogram: of the changes of all tokens, equal bins over `span`.

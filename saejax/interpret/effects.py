@@ -22,6 +22,7 @@ def _of_block(
     assert scale is not None
     direction = (rows - rows.mean(-1, keepdims=True)) * scale[...]
     logits = jnp.matmul(direction, model.wte.embedding[...].T, precision="highest")
+    logits = logits - logits.mean(-1, keepdims=True)
     order = jnp.argsort(logits, axis=-1)
     values = jnp.take_along_axis(logits, order, axis=-1)
     low, high = values[:, 0], values[:, -1]
@@ -38,7 +39,8 @@ def token_effects(
 ) -> TokenEffects:
     """Change of every token's logit for one unit of a latent's activation, up to a factor.
 
-        effect = ((w - mean w) * ln_f.scale) @ wte^T
+        change = ((w - mean w) * ln_f.scale) @ wte^T
+        effect = change - mean over tokens of change
 
     w is the latent's row of W_dec. What the blocks behind the hook point do with it is left out, and so
     is the length that the last LayerNorm divides by, which is that of the whole residual stream.

@@ -179,7 +179,7 @@ class Client:
     ) -> None:
         self._endpoint, self._budget, self._pause, self._jitter = endpoint, budget, pause, jitter
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if endpoint.base_url.startswith("http:"):
+        if _is_loopback(urlsplit(endpoint.base_url).hostname or ""):
             # A proxy would read what is meant for this machine.
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
@@ -269,7 +269,7 @@ class Client:
                 f"{url}: points to another address (status {status}), which is not followed, so that "
                 "the key stays here; allowed: a base_url that answers itself"
             ) from None
-        kind, said = _message(error)
+        kind, said = _message(error, time.monotonic() + self._endpoint.timeout)
         # What refuses a key may repeat parts of it; whole it may be anywhere, and a cut would hide it.
         said = "" if status in (401, 403) else _without(key, said)[:300]
         reason = f"status {status}" + (f", {said!r}" if said else "")
@@ -301,11 +301,12 @@ def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
     return b"".join(parts)
 
 
-def _message(error: urllib.error.HTTPError) -> tuple[str, str]:
+def _message(error: urllib.error.HTTPError, deadline: float) -> tuple[str, str]:
     """Type and words of what a server says of a refusal, each empty where it says none."""
     try:
-        said = json.loads(error.read(2**16))
-    except (OSError, http.client.HTTPException, ValueError, RecursionError):
+        body = _read(error.fp, deadline) if isinstance(error.fp, http.client.HTTPResponse) else b""
+        said = json.loads(body)
+    except (_Passing, OSError, http.client.HTTPException, ValueError, RecursionError):
         return "", ""
     said = said.get("error") if isinstance(said, dict) else None
     if not isinstance(said, dict):

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+# What stands in the place of a label where there is no one theme, as the text has it.
+POLYSEMANTIC = "POLYSEMANTIC"
+
 
 class Context(NamedTuple):
     """Successive tokens around one at which a latent is active.

@@ -15,6 +15,7 @@ from saejax.interpret.labeller import Progress, check_evidence
 from saejax.interpret.rules import Rule, rules_of
 
 # Of rules that explain equally much the one that is said in fewest words.
+NAME = "offline"
 ORDER = ("exact", "any case", "forms", "class", "ending", "")
 
 
@@ -104,7 +105,7 @@ class OfflineLabeller:
 
     @property
     def name(self) -> str:
-        return "offline"
+        return NAME
 
     def describe(self) -> dict[str, Any]:
         """Settings to write down beside the results."""

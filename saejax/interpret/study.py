@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from saejax.claims.gpt2 import KEYS
 from saejax.data.store import Store
-from saejax.interpret.evidence import Label
+from saejax.interpret.evidence import POLYSEMANTIC, Label
 from saejax.interpret.labeller import Labeller
 from saejax.interpret.measurement import Measured, StoredText, dashboard, halves, measure
 from saejax.interpret.monosemanticity import Chosen, agreement, rate
@@ -22,7 +22,6 @@ from saejax.result import Result
 from saejax.sae import Params
 from saejax.viewer import write_viewer
 
-POLYSEMANTIC = "POLYSEMANTIC"
 NONE_CHOSEN = Chosen(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -122,7 +121,7 @@ def analyse(study: Study, viewer_seeds: Sequence[int], viewer: Path, progress: b
                 title=f"Latents of {len(shown)} SAEs at {hook}",
                 dead_threshold=study.settings.dead_threshold,
                 note=f"Measured on {len(study.text.rows):,} tokens of the text that the SAEs were "
-                "trained on.",
+                "trained on. Dead here is on this text; the report counts on held-out activations.",
                 run=study.store.checksum,
             )
     # SAEs with pages came last.

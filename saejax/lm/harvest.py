@@ -112,11 +112,6 @@ class Rows(NamedTuple):
     documents: Int[np.ndarray, " rows"]
 
 
-def harvest_rows(n_tokens: int, context: int) -> int:
-    """Rows that a harvest of so many tokens has without a `packing`: all whole windows."""
-    return Packing(context).rows(n_tokens)
-
-
 def harvest(
     model: GPT,
     tokens: Integer[np.ndarray, " tokens"],

@@ -11,6 +11,7 @@ from saejax import plots
 from saejax.claims.gpt2 import KEYS, values
 from saejax.interpret.monosemanticity import over_seeds as over_runs
 from saejax.interpret.study import name_of
+from saejax.matching.intervals import LEVEL, share
 from saejax.plots import latents as pictures
 from saejax.published import GPT2, GPT2_EXPANSION
 from saejax.report import stages, sweep
@@ -166,8 +167,8 @@ def _dead(page: Page, view: View) -> None:
     page.paragraph(
         f"Share of the latents that are never above {view.run['study']['dead_threshold']:g} on the "
         f"{batches:,} held-out activations; mean and standard deviation over seeds. On more text fewer "
-        "count as dead: the column dead_on_sample of the last table has the share on the sample of the "
-        "viewer."
+        "count as dead, and the ways to revive may compare otherwise: the column dead_on_sample of the "
+        "last table has the share on the sample of the viewer."
     )
     panels = {_title(l1): {way: dead[way, l1] for way in coords["resample"]} for l1 in coords["l1"]}
     page.figure(
@@ -208,7 +209,7 @@ def _dead_over_training(page: Page, view: View) -> None:
     page.figure(
         "dead_over_training",
         "Dead latents over training, mean and standard deviation over seeds. Thin lines mark "
-        "resampling.",
+        "resampling; an evaluation in such a step sees the revived latents before they are trained.",
         pictures.over_training(
             view.arrays["steps"], panels, "dead, % of d_sae", view.run["sweep"]["resample"]["every"]
         ),
@@ -244,9 +245,10 @@ def _monosemantic(page: Page, view: View) -> None:
     page.paragraph(
         f"The {study['n_labelled']} latents of highest and the {study['n_labelled']} of lowest "
         f"selectivity, mean activation / ln(firings + 1), among those with "
-        f"{study['least_firings']} firings or more on {study['sample_tokens']:,} tokens. The rate is "
-        "the share of them that a labeller finds a theme for. Mean over seeds with its 95 % t "
-        "interval; with one seed the Wilson interval over latents."
+        f"{study['least_firings']} firings or more on {view.run['tokens_looked_at']:,} tokens. The "
+        "rate is the share of them that a labeller finds a theme for. Mean over seeds with a 95 % "
+        "interval: at either end the wider of Student's over seeds and Wilson's over the latents of all "
+        "seeds."
     )
     if view.labellers[:1] == ["offline"]:
         page.paragraph(
@@ -258,8 +260,7 @@ def _monosemantic(page: Page, view: View) -> None:
         page.heading(f"Monosemantic latents by {labeller}", level=3)
         rates = {
             (way, l1): [
-                view.grid("rates", name, l1, way, labeller=labeller)
-                for name in ("rate", "rate_from", "rate_to")
+                view.grid("rates", name, l1, way, labeller=labeller) for name in ("rate", "judged")
             ]
             for way, l1 in product(coords["resample"], coords["l1"])
         }
@@ -293,19 +294,27 @@ def _plain(name: str) -> str:
     return "".join(c if c.isalnum() else "-" for c in name)
 
 
-def _with_intervals(rate: np.ndarray, low: np.ndarray, high: np.ndarray) -> list[str]:
-    """Rates [seeds, expansions] as percentages with their intervals."""
+def _with_intervals(rate: np.ndarray, judged: np.ndarray) -> list[str]:
+    """Mean rates as percentages, each with the wider of two intervals at either end.
+
+    That of the mean over seeds knows how runs differ, and has no width where they happen to agree; that
+    of the latents of all seeds together knows how few were judged.
+
+    Args:
+        rate: [seeds, expansions].
+        judged: latents that the rates are of, likewise.
+    """
     out = []
-    for column in range(rate.shape[1]):
-        kept = np.isfinite(rate[:, column])
+    for own, n in zip(rate.T, judged.T, strict=True):
+        kept = np.isfinite(own)
         if not kept.any():
             out.append("")
             continue
-        found = over_runs(rate[kept, column])
-        ends = (
-            (found.low, found.high) if kept.sum() > 1 else (low[kept, column][0], high[kept, column][0])
-        )
-        out.append(f"{100 * found.value:.0f} % ({100 * ends[0]:.0f} to {100 * ends[1]:.0f})")
+        n = n[kept].astype(int)
+        runs = over_runs(own[kept])
+        latents = share(round(float((own[kept] * n).sum())), int(n.sum()), LEVEL)
+        low, high = np.nanmin([runs.low, latents.low]), np.nanmax([runs.high, latents.high])
+        out.append(f"{100 * runs.value:.0f} % ({100 * low:.0f} to {100 * high:.0f})")
     return out
 
 

@@ -139,7 +139,7 @@ def _map_cell(cell: tuple[Entry, int] | None, measure: str) -> str:
 
 def _table(entries: Sequence[Entry]) -> str:
     names = list(dict.fromkeys(name for e in entries for name in e.coords))
-    columns = ("latents", "dead", "median density", "labelled", "polysemantic")
+    columns = ("latents", "dead", "median density", "with a theme", "polysemantic")
     # Headings stand above the side on which their column's cells do.
     sides = [
         ("SAE", False),

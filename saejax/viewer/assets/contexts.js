@@ -50,7 +50,7 @@ function group(data, feature, details, name, first, end) {
     'h4',
     {},
     element('bdi', {}, visible(name)),
-    element('span', { class: 'muted' }, ` ${lines.length}`),
+    element('span', { class: 'muted' }, ` (${lines.length})`),
   );
   return element('div', { class: 'group' }, title, element('ol', {}, ...lines));
 }

@@ -142,7 +142,7 @@ function effectCards(data, details) {
     card(
       'Effect on next-token logits',
       chart,
-      element('p', { class: 'under' }, 'logits per unit of activation; tokens'),
+      element('p', { class: 'under' }, 'logits beside the mean token, unscaled; tokens'),
     ),
     element(
       'section',
