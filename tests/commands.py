@@ -7,7 +7,6 @@ import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
-import jax
 from absl import logging
 from absl.testing import flagsaver
 
@@ -30,19 +29,6 @@ def parsing(study):
         flagsaver.restore_flag_values(before, study.FLAGS)
         warnings.formatwarning = saved[0]
         logging.set_verbosity(saved[1])
-
-
-@contextmanager
-def quick_compilation():
-    """Compiles little optimised code; `start` with QUICK does so too, and so rounds alike."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
-
-
-QUICK = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 
 
 def start(study, *arguments, environment=None, timeout=240):

@@ -39,12 +39,6 @@ def parse():
         yield parse_afresh
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
-
-
 @pytest.fixture(scope="module")
 def grid(tmp_path_factory):
     """Workdir of a small grid on the same data."""

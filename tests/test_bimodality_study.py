@@ -36,12 +36,6 @@ STAGES = ("text", "language model", "activations", "dictionaries")
 WORDS = [f"{a}{b}" for a in ("cat", "dog", "sun", "hill", "mat") for b in ("", "s", "ly")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
-
-
 @pytest.fixture
 def parse():
     with commands.parsing(bimodality) as parse_afresh:

@@ -32,12 +32,6 @@ def parse():
         yield parse_afresh
 
 
-@pytest.fixture
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
-
-
 def own_flags(default="1"):
     own = flags.FlagValues()
     flags.DEFINE_list("values", [default], "Numbers.", flag_values=own)
@@ -238,9 +232,7 @@ def test_ctrl_c_while_compiling_leaves_nothing(parse, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ctrl_c_after_a_measurement_says_how_to_see_it(
-    parse, tmp_path, monkeypatch, quick_compilation, capsys
-):
+def test_ctrl_c_after_a_measurement_says_how_to_see_it(parse, tmp_path, monkeypatch, capsys):
     evaluation = RunLog.evaluation
 
     def interrupted(*arguments):

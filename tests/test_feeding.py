@@ -1,6 +1,5 @@
 """Training on a store: the host reads the batches of each chunk, and a plain loop gives the same."""
 
-import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +18,6 @@ from saejax.train import centers, start
 
 SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=("on", "off"))
 PLAIN = Sweep(l1=0.1, ratio=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
 
 
 def settings(**changes):

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,12 +22,6 @@ KINDS = {
 }
 each_kind = pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 gradient = jax.jit(ghost_gradient, static_argnames=("config", "precision"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
 
 
 def make(config=KINDS["b_dec"], seed=0, bias=-1.0):

@@ -51,12 +51,6 @@ TABLES = ("cells", "rates", "agreement", "labels")
 WORDS = [f"{a}{b}" for a in ("cat", "dog", "sun", "hill", "mat") for b in ("", "s", "ly")]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
-
-
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")

@@ -1,6 +1,5 @@
 """Resampling: what `revive` changes, leaves and draws; what `observe` counts, and when it looks."""
 
-import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,12 +18,6 @@ WITH_B_DEC = SAEConfig("sum", use_b_dec=True)
 each_b_dec = pytest.mark.parametrize("use_b_dec", [False, True])
 each_way = pytest.mark.parametrize("way", [ON, ANTHROPIC], ids=[REVIVALS[ON], REVIVALS[ANTHROPIC]])
 run = jax.jit(revive, static_argnames=("config", "rule", "precision"))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
 
 
 def make(use_b_dec, d_sae=D_SAE, seed=0):

@@ -23,6 +23,7 @@ from saejax.sae import (
     unit_rows,
 )
 
+pytestmark = pytest.mark.usefixtures("optimised")
 BATCH, D_IN, D_SAE, L1 = 7, 4, 6, 0.3
 CONFIGS = [SAEConfig(r, use_b_dec=b) for r in ("mean", "sum") for b in (False, True)]
 PLAIN = SAEConfig(use_b_dec=True, unit_norm=False, init="linear", apply_b_dec_to_input=False)

@@ -29,6 +29,7 @@ from saejax.sweep import (
     stream,
 )
 
+pytestmark = pytest.mark.usefixtures("optimised")
 NAN, INF = float("nan"), float("inf")
 
 

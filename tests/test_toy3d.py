@@ -36,16 +36,10 @@ def parse():
         yield parse_afresh
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    with commands.quick_compilation():
-        yield
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy3d") / "run"
-    return path, commands.start("toy3d", *TINY, f"--workdir={path}", environment=commands.QUICK)
+    return path, commands.start("toy3d", *TINY, f"--workdir={path}")
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import combinations
 
-import commands
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -108,12 +107,11 @@ def test_every_way_to_revive_is_the_same_alone_and_beside_the_others():
     fixed = {"l1": 2.0, "ratio": 2, "lr": 0.1}  # so large a penalty silences latents at once
     rules = (Resample(), *[SETTINGS.resample] * 2, Resample(ghost_after=2))
     found = []
-    with commands.quick_compilation():
-        beside = quiet(Sweep(**fixed, resample=REVIVALS), SPEC, EVERY_WAY)
-        for way, rule in zip(REVIVALS, rules, strict=True):
-            alone = quiet(Sweep(**fixed, resample=way), SPEC, replace(SETTINGS, resample=rule))
-            found.append(beside.dictionary(resample=way))
-            assert_close(alone.dictionary(), found[-1])
+    beside = quiet(Sweep(**fixed, resample=REVIVALS), SPEC, EVERY_WAY)
+    for way, rule in zip(REVIVALS, rules, strict=True):
+        alone = quiet(Sweep(**fixed, resample=way), SPEC, replace(SETTINGS, resample=rule))
+        found.append(beside.dictionary(resample=way))
+        assert_close(alone.dictionary(), found[-1])
     for i, j in combinations(range(4), 2):
         assert np.abs(found[i].W_enc - found[j].W_enc).max() > 0.01, (REVIVALS[i], REVIVALS[j])
 

@@ -247,8 +247,7 @@ def _monosemantic(page: Page, view: View) -> None:
         f"selectivity, mean activation / ln(firings + 1), among those with "
         f"{study['least_firings']} firings or more on {view.run['tokens_looked_at']:,} tokens. The "
         "rate is the share of them that a labeller finds a theme for. Mean over seeds with a 95 % "
-        "interval: at either end the wider of Student's over seeds and Wilson's over the latents of all "
-        "seeds."
+        "interval: at either end the wider of Student's over seeds and Wilson's over all latents."
     )
     if view.labellers[:1] == ["offline"]:
         page.paragraph(
