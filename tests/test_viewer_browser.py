@@ -12,6 +12,7 @@ from saejax.interpret.evidence import Label
 from saejax.viewer import write_viewer
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+exceptions = pytest.importorskip("selenium.common.exceptions")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -85,6 +86,18 @@ class Page:
 
     def one(self, selector):
         return self.until(lambda: next(iter(self.all(selector)), None))
+
+    def click(self, selector):
+        """Clicks an element; again where the page drew it anew in between."""
+
+        def clicked():
+            try:
+                self.one(selector).click()
+            except exceptions.StaleElementReferenceException:
+                return False
+            return True
+
+        self.until(clicked)
 
     def run(self, script, *arguments):
         return self.browser.execute_script(script, *arguments)
@@ -338,7 +351,7 @@ def test_the_list_sorts_by_every_column_both_ways(page, boards):
             expected = np.lexsort([np.arange(300), keys])
             listed = page.listed()
             assert listed == expected[: len(listed)].tolist()
-            page.one("#direction").click()
+            page.click("#direction")
     page.choose("#sort", "label")
     assert page.listed()[:4] == [7, 9, 8, 0]
 
@@ -381,7 +394,7 @@ def test_the_list_finds_numbers_labels_notes_and_top_tokens(page, boards):
 def test_a_press_on_the_list_opens_a_feature_and_enter_in_the_search_the_one_typed(page):
     page.open(f"{NAME}.html")
     page.choose("#sort", "number")
-    page.one("#row-6").click()
+    page.click("#row-6")
     page.shows(6)
     assert page.one("#row-6").get_attribute("aria-selected") == "true"
     assert page.one("#list").get_attribute("aria-activedescendant") == "row-6"
@@ -419,7 +432,7 @@ def test_keys_go_to_the_next_and_the_previous_but_not_while_typing(page):
     page.keys("#note", "jjkk")
     page.shows(13)
     page.search("")
-    page.one("[data-step='-1']").click()
+    page.click("[data-step='-1']")
     page.shows(12)
 
 
@@ -443,7 +456,7 @@ def test_the_address_goes_back_and_forward(page):
     page.shows(other)
     page.run("document.activeElement.blur()")
     page.choose("#sort", "number")
-    page.one("#row-0").click()
+    page.click("#row-0")
     page.shows(0)
     page.browser.back()
     page.shows(other)
@@ -466,7 +479,7 @@ def test_an_address_that_asks_for_no_feature_says_so_and_what_is_allowed(asked, 
 def test_links_to_another_sae_open_its_page_at_the_feature(page, boards):
     page.open(f"{NAME}.html#feature=20")
     page.shows(20)
-    page.one(".elsewhere a").click()
+    page.click(".elsewhere a")
     expected = boards[0].elsewhere[0].latents[20]
     page.until(lambda: page.text("#sae") == "toy_ratio-8")
     page.until(lambda: page.text(".heading h2 .number") == f"#{expected}")
@@ -482,9 +495,9 @@ def test_the_index_leads_to_every_sae_and_back_and_sorts(page):
     assert page.texts("main > .scroll tbody th") == names[::-1]
     latents.click()
     assert page.texts("main > .scroll tbody th") == names
-    page.one("main > .scroll tbody a").click()
+    page.click("main > .scroll tbody a")
     page.until(lambda: page.text("#sae") == NAME)
-    page.one(".home").click()
+    page.click(".home")
     page.until(lambda: page.text("main h1") == "a study")
 
 
@@ -494,7 +507,7 @@ def test_the_index_leads_to_every_sae_and_back_and_sorts(page):
 def exported(downloads, page):
     path = downloads / f"notes-{NAME}.json"
     path.unlink(missing_ok=True)
-    page.one("#export").click()
+    page.click("#export")
     page.until(path.exists)
     return json.loads(path.read_text(encoding="utf-8"))
 
@@ -502,7 +515,7 @@ def exported(downloads, page):
 def test_notes_are_kept_in_the_browser_and_exported(page, downloads):
     page.open(f"{NAME}.html#feature=9")
     page.shows(9)
-    page.one("#export").click()
+    page.click("#export")
     assert page.text("#notes-said") == "There are no notes to export."
     page.keys("#note", "cities, and <b>rivers</b>")
     assert page.text("#note-said") == "Kept in this browser."
@@ -608,10 +621,10 @@ def test_a_narrow_window_has_the_list_behind_a_button(page):
         page.shows(9)
         assert not page.one("#side").is_displayed()
         assert page.run("return document.documentElement.scrollWidth") <= 420
-        page.one("#show-list").click()
+        page.click("#show-list")
         assert page.one("#side").is_displayed()
         page.choose("#filter", "dead")
-        page.one("#row-3").click()
+        page.click("#row-3")
         page.shows(3)
         assert not page.one("#side").is_displayed()
     finally:
