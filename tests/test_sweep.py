@@ -29,7 +29,6 @@ from saejax.sweep import (
     stream,
 )
 
-pytestmark = pytest.mark.usefixtures("optimised")
 NAN, INF = float("nan"), float("inf")
 
 
