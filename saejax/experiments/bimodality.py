@@ -87,15 +87,7 @@ def config() -> tuple[Sweep, Settings, AnalysisSettings]:
         cell_batch=FLAGS.cell_batch,
     )
     dictionaries.check_held_out(FLAGS, settings)
-    analysis = AnalysisSettings(
-        cutoff=FLAGS.cutoff,
-        n_random=FLAGS.n_random,
-        eval_windows=FLAGS.eval_windows,
-        n_ablated=FLAGS.n_ablated,
-        ablation_windows=FLAGS.ablation_windows,
-        rare_below=FLAGS.rare_below,
-        n_boot=FLAGS.n_boot,
-    )
+    analysis = AnalysisSettings(**command.given(FLAGS, AnalysisSettings))
     return sweep, settings, analysis
 
 

@@ -160,9 +160,13 @@ def data_sets(own: flags.FlagValues) -> dict[str, Synthetic]:
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
     """
-    names = [field.name for field in fields(Synthetic) if field.name in own]
-    settings: dict[str, Any] = {name: own[name].value for name in names}
-    return {kind: Synthetic(kind, **settings) for kind in chosen(own, "datasets", KINDS)}
+    return {kind: Synthetic(kind, **given(own, Synthetic)) for kind in chosen(own, "datasets", KINDS)}
+
+
+def given(own: flags.FlagValues, settings: type) -> dict[str, Any]:
+    """Values of the flags that have the name of a field of a settings class."""
+    names: list[str] = [field.name for field in fields(settings) if field.name in own]
+    return {name: own[name].value for name in names}
 
 
 def flagfile(own: flags.FlagValues) -> str:

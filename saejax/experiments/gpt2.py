@@ -75,14 +75,7 @@ def config() -> tuple[Sweep, Settings, InterpretSettings]:
     if FLAGS.lm == pretrained.TRAINED:
         language.settings(FLAGS)
     ways, rule = command.revival(FLAGS, FLAGS.dead_threshold)
-    analysis = InterpretSettings(
-        dead_threshold=FLAGS.dead_threshold,
-        sample_tokens=FLAGS.sample_tokens,
-        eval_windows=FLAGS.eval_windows,
-        n_labelled=FLAGS.n_labelled,
-        least_firings=FLAGS.least_firings,
-        label_contexts=FLAGS.label_contexts,
-    )
+    analysis = InterpretSettings(**command.given(FLAGS, InterpretSettings))
     with command.flag_names(ratio="expansion"):
         sweep = Sweep(
             l1=command.numbers(FLAGS, "l1"),
