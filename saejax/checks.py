@@ -4,7 +4,7 @@ Python takes True for 1 and leaves "3" to fail far from where it was given; here
 Every check says what it refuses in one form: `name: got X, allowed: Y`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -94,3 +94,33 @@ def check_switch(name: str, value: Any, allowed: str) -> bool:
     if not isinstance(value, bool):
         _refuse(name, value, allowed)
     return value
+
+
+def check_whole_fields(settings: Any, least: Mapping[str, int]) -> None:
+    """Whole numbers of a frozen settings class as ints, each from its least to 2^31 - 1.
+
+    Args:
+        settings: whose fields are replaced.
+        least: by name of the field.
+
+    Raises:
+        ValueError: as `check_whole`.
+    """
+    for name, low in least.items():
+        allowed = f"a whole number from {low} to 2^31 - 1"
+        value = check_whole(name, getattr(settings, name), allowed, lambda v, low=low: low <= v < 2**31)
+        object.__setattr__(settings, name, value)
+
+
+def check_number_fields(settings: Any, rules: Sequence[tuple[str, str, Callable[[Any], bool]]]) -> None:
+    """Numbers of a frozen settings class as floats.
+
+    Args:
+        settings: whose fields are replaced.
+        rules: name of the field, what is allowed in words, and whether a number is.
+
+    Raises:
+        ValueError: as `check_number`.
+    """
+    for name, allowed, ok in rules:
+        object.__setattr__(settings, name, check_number(name, getattr(settings, name), allowed, ok))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from saejax.checks import check_number, check_whole
+from saejax.checks import check_number_fields, check_whole
 from saejax.precision import PRECISIONS, Precision
 from saejax.resample import Resample
 from saejax.sae import SAEConfig
@@ -66,11 +66,13 @@ class Settings:
         if self.cell_batch is not None:
             cells = check_whole("cell_batch", self.cell_batch, positive, lambda v: v >= 1)
             object.__setattr__(self, "cell_batch", cells)
-        for name, allowed, ok in (
-            ("dead_threshold", "0 or more (a number)", lambda v: v >= 0),
-            ("track_threshold", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
-        ):
-            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        check_number_fields(
+            self,
+            (
+                ("dead_threshold", "0 or more (a number)", lambda v: v >= 0),
+                ("track_threshold", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
+            ),
+        )
         if not isinstance(self.sae, SAEConfig):
             raise ValueError(f"sae: got {self.sae!r}, allowed: a SAEConfig")
         if not isinstance(self.resample, Resample):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from saejax.checks import check_number, check_whole
+from saejax.checks import check_number_fields, check_whole_fields
 from saejax.matching.intervals import LEVEL, N_BOOT
 
 
@@ -36,16 +36,22 @@ class AnalysisSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("n_random", 1), ("eval_windows", 1), ("n_ablated", 0), ("ablation_windows", 1),
-            ("n_boot", 1), ("seed", 0),
-        ):  # fmt: skip
-            allowed = f"a whole number from {least} to 2^31 - 1"
-            ok = lambda v, least=least: least <= v < 2**31  # noqa: E731
-            object.__setattr__(self, name, check_whole(name, getattr(self, name), allowed, ok))
-        for name, allowed, ok in (
-            ("cutoff", "above -1, up to 1 (a number)", lambda v: -1 < v <= 1),
-            ("rare_below", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
-            ("level", "above 0, below 1 (a number)", lambda v: 0 < v < 1),
-        ):
-            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        check_whole_fields(
+            self,
+            {
+                "n_random": 1,
+                "eval_windows": 1,
+                "n_ablated": 0,
+                "ablation_windows": 1,
+                "n_boot": 1,
+                "seed": 0,
+            },
+        )
+        check_number_fields(
+            self,
+            (
+                ("cutoff", "above -1, up to 1 (a number)", lambda v: -1 < v <= 1),
+                ("rare_below", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
+                ("level", "above 0, below 1 (a number)", lambda v: 0 < v < 1),
+            ),
+        )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from saejax.checks import check_number, check_whole
+from saejax.checks import check_number_fields, check_whole
 from saejax.interpret.background import SHIFTS, Background
 from saejax.interpret.evidence import Context, Evidence, Label
 from saejax.interpret.labeller import Progress, check_evidence
@@ -49,13 +49,15 @@ class OfflineSettings:
     least_contexts: int = 6
 
     def __post_init__(self) -> None:
-        for name, allowed, ok in (
-            ("min_precision", "above 0.5, up to 1 (a number)", lambda v: 0.5 < v <= 1),
-            ("min_lift", "1 or more (a number)", lambda v: v >= 1),
-            ("max_p", "above 0, below 1 (a number)", lambda v: 0 < v < 1),
-            ("max_repeat", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
-        ):
-            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        check_number_fields(
+            self,
+            (
+                ("min_precision", "above 0.5, up to 1 (a number)", lambda v: 0.5 < v <= 1),
+                ("min_lift", "1 or more (a number)", lambda v: v >= 1),
+                ("max_p", "above 0, below 1 (a number)", lambda v: 0 < v < 1),
+                ("max_repeat", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
+            ),
+        )
         least = check_whole(
             "least_contexts", self.least_contexts, "a whole number, 4 or more", lambda v: v >= 4
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from saejax.checks import check_number, check_whole
+from saejax.checks import check_number_fields, check_whole_fields
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,23 @@ class InterpretSettings:
     related: int = 10
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("sample_tokens", 1), ("eval_windows", 1), ("n_labelled", 1), ("least_firings", 1),
-            ("label_contexts", 1), ("before", 0), ("after", 0), ("top_contexts", 1), ("intervals", 1),
-            ("interval_contexts", 1), ("random_contexts", 1), ("bins", 1), ("related", 1),
-        ):  # fmt: skip
-            allowed = f"a whole number from {least} to 2^31 - 1"
-            ok = lambda v, least=least: least <= v < 2**31  # noqa: E731
-            object.__setattr__(self, name, check_whole(name, getattr(self, name), allowed, ok))
-        threshold = check_number(
-            "dead_threshold", self.dead_threshold, "0 or more (a number)", lambda v: v >= 0
+        check_whole_fields(
+            self,
+            {
+                "sample_tokens": 1,
+                "eval_windows": 1,
+                "n_labelled": 1,
+                "least_firings": 1,
+                "label_contexts": 1,
+                "before": 0,
+                "after": 0,
+                "top_contexts": 1,
+                "intervals": 1,
+                "interval_contexts": 1,
+                "random_contexts": 1,
+                "bins": 1,
+                "related": 1,
+            },
         )
-        object.__setattr__(self, "dead_threshold", threshold)
+        rule = "dead_threshold", "0 or more (a number)", lambda v: v >= 0
+        check_number_fields(self, (rule,))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from saejax.checks import check_number, check_whole
+from saejax.checks import check_number_fields, check_whole_fields
 
 
 @dataclass(frozen=True)
@@ -41,22 +41,28 @@ class LMSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("steps", 1), ("batch_size", 1), ("warmup_steps", 0), ("eval_every", 1),
-            ("eval_windows", 1), ("seed", 0),
-        ):  # fmt: skip
-            allowed = f"a whole number from {least} to 2^31 - 1"
-            ok = lambda v, least=least: least <= v < 2**31  # noqa: E731
-            object.__setattr__(self, name, check_whole(name, getattr(self, name), allowed, ok))
-        for name, allowed, ok in (
-            ("lr", "above 0 (a number)", lambda v: v > 0),
-            ("lr_end_share", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
-            ("weight_decay", "0 or more (a number)", lambda v: v >= 0),
-            ("beta1", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
-            ("beta2", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
-            ("grad_clip", "above 0 (a number)", lambda v: v > 0),
-        ):
-            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        check_whole_fields(
+            self,
+            {
+                "steps": 1,
+                "batch_size": 1,
+                "warmup_steps": 0,
+                "eval_every": 1,
+                "eval_windows": 1,
+                "seed": 0,
+            },
+        )
+        check_number_fields(
+            self,
+            (
+                ("lr", "above 0 (a number)", lambda v: v > 0),
+                ("lr_end_share", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
+                ("weight_decay", "0 or more (a number)", lambda v: v >= 0),
+                ("beta1", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
+                ("beta2", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
+                ("grad_clip", "above 0 (a number)", lambda v: v > 0),
+            ),
+        )
         if self.steps % self.eval_every:
             raise ValueError(
                 f"eval_every: got {self.eval_every}, allowed: a divisor of steps={self.steps}"
