@@ -19,7 +19,6 @@ from saejax.interpret.endpoint import ChatError
 from saejax.interpret.measurement import stored_text
 from saejax.interpret.settings import InterpretSettings
 from saejax.interpret.study import Found, Study, analyse
-from saejax.lm.harvest import Packing
 from saejax.lm.model import hook_width
 from saejax.lm.recovered import recovery
 from saejax.lm.tokenizer import end_of_text, token_texts
@@ -124,9 +123,8 @@ def main(argv: list[str]) -> None:
         else:
             lm = pretrained.as_trained(loaded, corpus)
         cut = pretrained.packing(FLAGS, end_of_text(corpus.tokenizer()))
-        plain = cut == Packing(lm.model.config.context)
         store_folder = Path(FLAGS.store or path / "store")
-        store = language.activations(FLAGS, stages, lm, corpus, store_folder, None if plain else cut)
+        store = language.activations(FLAGS, stages, lm, corpus, store_folder, cut)
         trained = Path(FLAGS.dictionaries or path / "dictionaries")
         result = dictionaries.trained(stages, trained, store, FLAGS.held_out, sweep, settings)
         with stages.stage("analysis", path, False) as remarks:

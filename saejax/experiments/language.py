@@ -268,8 +268,8 @@ def activations(
         raise ValueError(f"rows: got {own.rows}, allowed: up to {most}, the whole windows of the text")
     names = ("config", "settings", "pretrained", "corpus")
     made_by = {name: lm.run[name] for name in names if name in lm.run}
-    if packing is not None:
-        made_by["packing"] = asdict(packing)
+    if cut != Packing(lm.model.config.context):
+        made_by["packing"] = asdict(cut)
     config = StoreConfig(
         model={**made_by, "weights": digest(lm.model), "rows": own.rows},
         hook=own.hook,

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from saejax.claims.gpt2 import KEYS
 from saejax.data.store import Store
+from saejax.interpret.dashboard import Dashboard
 from saejax.interpret.evidence import POLYSEMANTIC, Label
 from saejax.interpret.labeller import Labeller
 from saejax.interpret.measurement import Measured, StoredText, dashboard, halves, measure
@@ -114,10 +115,12 @@ def analyse(study: Study, viewer_seeds: Sequence[int], viewer: Path, progress: b
                 one(cell)
         if shown:
             hook = study.store.config.hook
+            # Once, since every page names the closest latents of every other.
+            decoders = {name_of(c): np.asarray(study.result.dictionary(**c).W_dec) for c in shown}
             shutil.rmtree(viewer, ignore_errors=True)
             write_viewer(
                 viewer,
-                (_board(study, shown, *one(cell)) for cell in shown),
+                (_board(study, decoders, *one(cell)) for cell in shown),
                 title=f"Latents of {len(shown)} SAEs at {hook}",
                 dead_threshold=study.settings.dead_threshold,
                 note=f"Measured on {len(study.text.rows):,} tokens of the text that the SAEs were "
@@ -186,14 +189,10 @@ def _rows(
 
 
 def _board(
-    study: Study, shown: Sequence[dict[str, Any]], cell: dict[str, Any], params: Params,
+    study: Study, decoders: Mapping[str, np.ndarray], cell: dict[str, Any], params: Params,
     measured: Measured, labels: Sequence[Label],
-) -> Any:  # fmt: skip
-    others = (
-        (name_of(other), np.asarray(study.result.dictionary(**other).W_dec))
-        for other in shown
-        if other != cell
-    )
+) -> Dashboard:  # fmt: skip
+    others = ((name, W_dec) for name, W_dec in decoders.items() if name != name_of(cell))
     coords = {"expansion": cell["ratio"], **{k: cell[k] for k in ("l1", "resample", "seed")}}
     return dashboard(
         name_of(cell), coords, params, measured, labels, others, study.model, study.text, study.settings

@@ -12,7 +12,7 @@ from saejax.report import explanation, similarity, stages, sweep
 from saejax.report.page import Page
 from saejax.report.stages import final_loss, nats, number
 from saejax.report.view import View, over_seeds, read
-from saejax.table import Table, show
+from saejax.table import Table
 
 # Tables whose means over seeds are shown; the others have a row a seed on the page.
 KEPT = ("cells", "split", "correlation", "explanation")
@@ -137,10 +137,4 @@ def _ending(page: Page, view: View) -> None:
 
 
 def _settings(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, values in run["coords"].items():
-        yield name, ", ".join(show(v) for v in values)
-    for name in ("study", "sweep", "store", "corpus"):
-        yield from stages.flat(name, run[name])
-    for name in ("hook", "d_in", "device"):
-        yield name, show(run[name])
-    yield "versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+    return stages.settings(run, {name: run[name] for name in ("study", "sweep", "store", "corpus")})

@@ -18,7 +18,7 @@ from saejax.report import stages, sweep
 from saejax.report.page import Page
 from saejax.report.view import over_seeds
 from saejax.runlog import read_rows, read_run
-from saejax.table import Table, show
+from saejax.table import Table
 
 MEASURES = (
     "dead",
@@ -377,12 +377,6 @@ def _short(label: str, most: int = 34) -> str:
 
 
 def _settings(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    for name, own in run["coords"].items():
-        yield name, ", ".join(show(v) for v in own)
-    for name in ("study", "sweep", "packing", "store", "corpus"):
-        yield from stages.flat(name, run[name])
-    for i, labeller in enumerate(run["labellers"]):
-        yield from stages.flat(f"labeller {i + 1}", labeller)
-    for name in ("hook", "d_in", "device"):
-        yield name, show(run[name])
-    yield "versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+    parts = {name: run[name] for name in ("study", "sweep", "packing", "store", "corpus")}
+    labellers = {f"labeller {i + 1}": labeller for i, labeller in enumerate(run["labellers"])}
+    return stages.settings(run, parts | labellers)

@@ -90,6 +90,22 @@ def language_model(page: Page, run: Mapping[str, Any]) -> None:
     page.table(Table({"what": k, "value": v} for k, v in sizes.items()), "language_model")
 
 
+def settings(run: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values of all settings of a run.
+
+    Args:
+        run: what run.json holds.
+        parts: name -> nested settings, shown between the axes and the machine.
+    """
+    for name, values in run["coords"].items():
+        yield name, ", ".join(show(v) for v in values)
+    for name, part in parts.items():
+        yield from flat(name, part)
+    for name in ("hook", "d_in", "device"):
+        yield name, show(run[name])
+    yield "versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+
+
 def flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
     """Names and values of nested settings, one level deep."""
     if isinstance(value, Mapping):
