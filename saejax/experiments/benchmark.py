@@ -1,160 +1,230 @@
-"""How fast a sweep trains, as a share of what a plain matrix product reaches in the same process.
+"""How fast sweeps train: their share of the machine's rate, their growth, and beside their peers.
 
     python -m saejax.experiments.benchmark --flagfile=experiments/benchmark/cpu.flags
 
-Runs and matrix products take turns, so that a machine whose speed drifts slows both. Useful work is
-10 * batch_size * d_in * d_sae FLOP for each cell and step; drawing the batches, Adam and the
-projection count as time, not as work.
+Runs and matrix products, or runs of this library and its peers, take turns, so that a machine whose
+speed drifts slows all of them. Useful work is 10 * batch * d_in * d_sae FLOP for each cell and step.
+In the tables of this library alone, drawing the batches, Adam and the projection count as time, not as
+work; beside the peers everybody is given the same batches, drawn before.
 """
 
-import statistics
+import io
+import json
 import sys
-import time
-from functools import partial
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-from absl import flags, logging
+from absl import flags
+from matplotlib.figure import Figure
+from tqdm.auto import tqdm
 
-from saejax.chunk import train_steps
-from saejax.data.synthetic import Synthetic
+from saejax import runlog, workdir
+from saejax.benchmark import compare, goals, ours, pictures
+from saejax.benchmark.growth import Growth
+from saejax.benchmark.problem import Shape, parse
+from saejax.benchmark.turns import product
 from saejax.experiments import command
-from saejax.plan import make_plan
-from saejax.precision import PRECISIONS, Precision, matmul
-from saejax.settings import Settings
-from saejax.sweep import Sweep
+from saejax.plan import machine
+from saejax.precision import PRECISIONS
 from saejax.table import Table
-from saejax.train import start
+
+# What the terminal has room for; the files have every column.
+_SIZES = ("d_in", "d_sae", "batch", "cells")
+PRINTED = {
+    "shapes": (
+        *_SIZES, "precision", "seconds", "gflops", "product_gflops", "share", "lowest", "highest",
+    ),
+    "growth": ("grows", *_SIZES, "seeds", "precision", "seconds", "seconds_per_cell", "share"),
+    "peers": (
+        *_SIZES, "steps", "method", "seconds", "times_ours", "lowest", "highest", "objective", "mse",
+        "l1_loss", "l0", "apart",
+    ),
+}  # fmt: skip
 
 FLAGS = flags.FlagValues()
+SHAPE = "d_in x d_sae x batch x cells"
+command.define_workdir(FLAGS, "runs/benchmark")
 flags.DEFINE_list(
-    "shapes", ["256x2048x1024"], "d_in x d_sae x batch_size of each measurement.", flag_values=FLAGS
-)
-flags.DEFINE_list(
-    "cells", ["6"], "How many cells (L1 coefficients) are swept, for each shape.", flag_values=FLAGS
-)
-flags.DEFINE_list(
-    "precisions",
-    ["highest"],
-    f"Operands of the products, of: {', '.join(PRECISIONS)}.",
+    "shapes", ["256x2048x1024x6"], f"{SHAPE} of each measurement of this library alone; none: empty.",
     flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_list(
+    "precisions", ["highest"], f"Operands of the products, of: {', '.join(PRECISIONS)}.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_string("growth", None, f"{SHAPE} that grows one number at a time.", flag_values=FLAGS)
+for _name, _default, _text in (
+    ("growth_cells", ["1", "4", "16", "64"], "Numbers of cells, instead of that of --growth."),
+    ("growth_widths", ["64", "256", "1024"], "d_sae, likewise."),
+    ("growth_seeds", ["1", "2", "4"], "Numbers of seeds, each with cells and batches of its own."),
+):
+    flags.DEFINE_list(_name, _default, _text, flag_values=FLAGS)
+flags.DEFINE_list("peer_shapes", [], f"{SHAPE} of each task beside the peers.", flag_values=FLAGS)
+flags.DEFINE_list(
+    "peers", list(compare.PEERS), f"Who else trains, of: {', '.join(compare.PEERS)}.",
+    flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_integer(
+    "turns", 7, "How often each is timed; tables have medians and extremes.", flag_values=FLAGS
 )
-flags.DEFINE_integer("repeats", 7, "How often each is timed; the table has medians.", flag_values=FLAGS)
 flags.DEFINE_float(
-    "seconds", 1.0, "About how long one timed run takes; 4 steps at least.", flag_values=FLAGS
-)
+    "seconds", 1.0, "About how long a timed run of this library takes; 4 steps at least, 10 beside "
+    "the peers.", flag_values=FLAGS,
+)  # fmt: skip
 flags.DEFINE_integer(
     "size", 2048, "Side of the square matrices of the plain product.", flag_values=FLAGS
 )
 
 
-def product_rate(size: int, repeats: int = 5) -> float:
-    """FLOP/s of a float32 product of two square matrices, median of the repeats."""
-    a = jnp.ones((size, size))
-    product = jax.jit(matmul)
-    product(a, a).block_until_ready()
-    times = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        product(a, a).block_until_ready()
-        times.append(time.perf_counter() - started)
-    return 2 * size**3 / statistics.median(times)
+def shapes(name: str) -> list[Shape]:
+    """The shapes in a list flag, in the order of their numbers.
 
-
-def measure(
-    d_in: int, d_sae: int, batch_size: int, cells: int, precision: Precision, *,
-    seconds: float, repeats: int, size: int,
-) -> dict[str, str | int | float]:  # fmt: skip
-    """One row of the table: rates in GFLOP/s, and their ratio in each turn (median and extremes).
-
-    Args:
-        d_in: width of the activations; the data have 2 d_in features, as published.
-        d_sae: number of latents.
-        batch_size: samples in a batch.
-        cells: number of SAEs.
-        precision: operands of the training products.
-        seconds: about how long a timed run takes.
-        repeats: number of turns.
-        size: side of the plain product.
+    Raises:
+        ValueError: for a text that is none, or one that stands twice.
     """
-    flops = 10 * batch_size * d_in * d_sae * cells
-    steps = max(4, 2 * round(seconds * product_rate(size) * 0.6 / flops / 2))
-    n_features = 2 * d_in
-    plan = make_plan(
-        Sweep(l1=[0.01 * (1 + i) for i in range(cells)], ratio=d_sae / n_features),
-        Synthetic(d_in=d_in, n_features=n_features, avg_active=min(5, n_features / 8)),
-        Settings(
-            steps=steps, eval_every=steps, batch_size=batch_size,
-            matmul_precision=precision,
-        ),
-    )  # fmt: skip
-    state = start(plan)
-    run = jax.jit(
-        partial(
-            train_steps,
-            n=steps,
-            sources=plan.sources,
-            settings=plan.settings,
-            cell_batches=plan.cell_batches,
-        ),
-        donate_argnums=(0, 1),
-    )
-    groups, spare = state.groups, state.spare
-    rates, products = [], []
-    for turn in range(repeats + 1):
-        started = time.perf_counter()
-        groups, spare = run(
-            groups, spare, state.arrays, state.seeds, state.hyper, jnp.int32(turn * steps)
+    texts: list[str] = FLAGS[name].value or []
+    out = [parse(name, text) for text in texts]
+    if len({*out}) < len(out):
+        raise ValueError(f"{name}: got {','.join(texts)!r}, allowed: each shape once")
+    return sorted(out)
+
+
+def growth() -> Growth | None:
+    """What grows, None where nothing is asked for.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    if FLAGS.growth is None:
+        return None
+    base = parse("growth", FLAGS.growth)
+    values = {}
+    for name in ("cells", "widths", "seeds"):
+        flag = f"growth_{name}"
+        found = command.numbers(FLAGS, flag, int)
+        if not found or min(found) < 1 or sorted({*found}) != found:
+            raise ValueError(
+                f"{flag}: got {FLAGS[flag].value!r}, allowed: whole numbers, 1 or more, rising"
+            )
+        values[name] = tuple(found)
+    for cells in values["cells"]:
+        parse("growth_cells", "x".join(map(str, base._replace(cells=cells))))
+    return Growth(base, **values)
+
+
+def check() -> tuple[list[Shape], Growth | None, list[Shape], list[str], list[Any]]:
+    """Everything the flags ask for: shapes, what grows, tasks beside the peers, peers, precisions.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+        ImportError: where a peer is not installed.
+    """
+    alone, grows, tasks = shapes("shapes"), growth(), shapes("peer_shapes")
+    if not alone and grows is None and not tasks:
+        raise ValueError("shapes: got none, allowed: one at least here, in growth or in peer_shapes")
+    precisions = command.chosen(FLAGS, "precisions", PRECISIONS)
+    if "tf32" in precisions and jax.default_backend() == "cpu":
+        raise ValueError("precisions: got 'tf32', which a CPU does not have; allowed: highest, bf16")
+    for name, value in (("turns", FLAGS.turns), ("size", FLAGS.size)):
+        if value < 1:
+            raise ValueError(f"{name}: got {value}, allowed: 1 or more")
+    if not 0 < FLAGS.seconds < 3600:
+        raise ValueError(f"seconds: got {FLAGS.seconds}, allowed: above 0, below 3600")
+    peers = command.chosen(FLAGS, "peers", [*compare.PEERS]) if tasks else []
+    if tasks and "highest" not in precisions:
+        raise ValueError(
+            f"precisions: got {','.join(precisions)!r}, allowed beside peers, who compute in float32: "
+            "highest, and others with it"
         )
-        jax.block_until_ready(groups)
-        elapsed = time.perf_counter() - started
-        if turn:  # the first run compiles, and touches its memory for the first time
-            rates.append(plan.flops_per_step * steps / elapsed / 1e9)
-            products.append(product_rate(size) / 1e9)
-    shares = [rate / product for rate, product in zip(rates, products, strict=True)]
-    return {
-        "d_in": d_in, "d_sae": d_sae, "batch": batch_size, "cells": cells, "precision": precision,
-        "gflops": statistics.median(rates), "product_gflops": statistics.median(products),
-        "share": statistics.median(shares), "lowest": min(shares), "highest": max(shares),
-    }  # fmt: skip
+    compare.require(peers)
+    return alone, grows, tasks, peers, precisions
 
 
 def main(argv: list[str]) -> None:
-    """Prints the table, and what it was measured on."""
-    logging.set_verbosity(logging.WARNING)  # JAX announces every backend that it does not find
-    try:
-        if len(argv) > 1:
-            raise ValueError(f"got the argument {argv[1]!r}, allowed: flags only")
-        shapes = []
-        for text in FLAGS.shapes:
-            numbers = text.split("x")
-            if len(numbers) != 3 or not all(n.isdigit() and int(n) for n in numbers):
-                raise ValueError(
-                    f"shapes: got {text!r}, allowed: d_in x d_sae x batch, as 256x2048x1024"
-                )
-            shapes.append([int(n) for n in numbers])
-        if not all(text.isdigit() and int(text) for text in FLAGS.cells):
-            raise ValueError(f"cells: got {FLAGS.cells}, allowed: whole numbers, 1 or more")
-        for name in FLAGS.precisions:
-            if name not in PRECISIONS:
-                raise ValueError(f"precisions: got {name!r}, allowed: {', '.join(PRECISIONS)}")
-        device = jax.local_devices()[0]
-        print(
-            f"device: {device.device_kind}, jax {jax.__version__}; the last columns are shares of the"
-        )
-        print(f"rate of a float32 {FLAGS.size} x {FLAGS.size} product in the same process")
-        table = Table(
-            measure(
-                shape[0], shape[1], shape[2], int(cells), precision,
-                seconds=FLAGS.seconds, repeats=FLAGS.repeats, size=FLAGS.size,
+    """Measures, prints the tables, and leaves them and their pictures in the workdir."""
+    with command.one_line_errors(argv, FLAGS.workdir, goes_on=False):
+        asked = check()
+        path = workdir.new_workdir(FLAGS.workdir)
+        runlog.write_text(path / "config.flags", command.flagfile(FLAGS))
+        runlog.write_text(path / "machine.json", json.dumps(machine(), indent=1))
+        try:
+            _run(path, *asked)
+        except KeyboardInterrupt:
+            sys.exit(f"interrupted; the tables in {path} hold what was measured")
+    print(f"tables and pictures: {path}")
+
+
+def _run(
+    path: Path, alone: list[Shape], grows: Growth | None, tasks: list[Shape], peers: list[str],
+    precisions: list[Any],
+) -> None:  # fmt: skip
+    own: dict[str, Any] = {"seconds": FLAGS.seconds, "turns": FLAGS.turns, "size": FLAGS.size}
+    platform = jax.default_backend()
+    about = machine()
+    print(f"{about['device']}, jax {about['versions']['jax']}; medians of {FLAGS.turns} turns")
+    met: list[dict[str, Any]] = []
+    if alone:
+        jobs = [lambda s=s, p=p: [ours.measure(s, p, **own)] for s in alone for p in precisions]
+        rows = _table(path, "shapes", jobs)
+        print(f"share: of the rate of a float32 {FLAGS.size} x {FLAGS.size} product in turns")
+        _show("shapes", rows)
+        met += goals.of_shares(rows, platform)
+        _picture(path, "shapes", pictures.shares(rows))
+    if grows:
+        jobs = [
+            lambda at=at, p=p: [{"grows": at.what, **ours.measure(at.shape, p, seeds=at.seeds, **own)}]
+            for at in grows.points()
+            for p in precisions
+        ]
+        rows = _table(path, "growth", jobs)
+        print(f"growth from {FLAGS.growth}")
+        _show("growth", rows)
+        _picture(path, "growth", pictures.growth(rows, grows))
+    if tasks:
+        who = Table(compare.methods(peers, precisions))
+        runlog.write_text(path / "methods.csv", who.to_csv())
+        rate = product(FLAGS.size)()
+        jobs = [
+            lambda s=s: compare.side_by_side(
+                s, peers, precisions, seconds=FLAGS.seconds, turns=FLAGS.turns, rate=rate
             )
-            for shape in shapes
-            for cells in FLAGS.cells
-            for precision in FLAGS.precisions
-        )  # fmt: skip
-    except ValueError as error:
-        sys.exit(f"error: {error}")
-    print(table)
+            for s in tasks
+        ]
+        rows = _table(path, "peers", jobs)
+        print("side by side: same weights, batches and steps")
+        _show("peers", rows)
+        for row in who:
+            print(f"{row['method']} ({row['version']}): {row['note']}")
+        met += goals.of_peers(rows, platform)
+        _picture(path, "peers", pictures.beside(rows, platform))
+        faded = pictures.fading(rows)
+        if faded is not None:
+            _picture(path, "fading", faded)
+    if met:
+        table = Table(met)
+        runlog.write_text(path / "goals.csv", table.to_csv())
+        print(f"goals\n{table}")
+
+
+def _table(path: Path, name: str, jobs: list[Callable[[], list[dict[str, Any]]]]) -> Table:
+    """The rows of all jobs, written after each so that an interruption loses none."""
+    rows = Table()
+    for job in tqdm(jobs, desc=name, unit="measurement"):
+        rows.extend(job())
+        runlog.write_text(path / f"{name}.csv", rows.to_csv())
+    return rows
+
+
+def _show(name: str, rows: Table) -> None:
+    print(Table({column: row[column] for column in PRINTED[name]} for row in rows))
+
+
+def _picture(path: Path, name: str, figure: Figure) -> None:
+    with io.BytesIO() as buffer:
+        figure.savefig(buffer, format="png", dpi=120)
+        runlog.write_bytes(path / f"{name}.png", buffer.getvalue())
 
 
 if __name__ == "__main__":
