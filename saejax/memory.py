@@ -1,0 +1,396 @@
+"""How many bytes a run needs on one device, without compiling anything, and what would make it fit.
+
+    total = weights + moments + spare + data + results + program + batches + activations
+
+A phase is what runs at one time: drawing a batch, a step of one width group, a revival of its latents,
+an evaluation, collecting the results. The compiler lets all phases share one arena, so the last two
+terms are those of the largest phase and not sums. How much a phase takes is counted in copies of four
+arrays of a cell,
+
+    A  [batch, d_sae]    W  [d_in, d_sae]    X  [batch, d_in]    C  [n_features, d_sae]
+
+and of N [batch, n_features] of a seed. The copies are what JAX 0.10's compiler needs for a CPU, read
+off its buffer assignments (BUILD_NOTES.md, "Memory"). For GPUs and TPUs nobody has measured them: there
+they are an estimate, `SAFETY` leaves room for its error, and `_phases` is the one place to correct.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from saejax.data.fed import HostSource
+from saejax.data.source import AnySource, SyntheticSource
+from saejax.devices import Layout
+from saejax.mapping import block_shape
+from saejax.settings import Settings
+from saejax.sweep import Sweep, stream
+
+# Share of an accelerator's memory that `default_cell_batches` leaves free: the estimate's error.
+SAFETY = 0.15
+# On a CPU the compiler and the program share the machine's memory with the arrays. Measured with tiny
+# arrays: 0.24 GB for one width group, 0.92 for eight, 0.30 for one with ghosts, 0.65 for three revived.
+PROGRAM, PROGRAM_OF_GROUP, PROGRAM_OF_REVIVAL = 140_000_000, 97_000_000, 75_000_000
+# Scalars that an evaluation keeps of a cell.
+MEASUREMENTS = 20
+
+
+@runtime_checkable
+class Planned(Protocol):
+    """What the estimate asks of a plan, see `saejax.plan.Plan`."""
+
+    @property
+    def sweep(self) -> Sweep: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def sources(self) -> Mapping[str, AnySource]: ...
+
+    @property
+    def d_sae(self) -> tuple[int, ...]: ...
+
+    @property
+    def cell_batches(self) -> tuple[int, ...]: ...
+
+    @property
+    def local(self) -> Layout: ...
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on one device, by kind. On a CPU the host's arrays and the program are among them.
+
+    Attributes:
+        weights: parameters of all cells, and how long their latents have been silent.
+        moments: Adam's two, of every parameter.
+        spare: the second set of weights and moments, which a step writes.
+        data: ground truths and arrays of the data sets; two chunks of what the host feeds.
+        results: snapshots of a chunk; on a CPU also what is kept until the end of the run.
+        program: on a CPU, the compiler and what it made.
+        batches: in the largest phase, batches and the random numbers they are drawn with.
+        activations: in the largest phase, temporaries of the cells that are side by side.
+    """
+
+    weights: int
+    moments: int
+    spare: int
+    data: int
+    results: int
+    program: int
+    batches: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """The sum of the kinds."""
+        return sum(getattr(self, kind.name) for kind in fields(self))
+
+
+class Phase(NamedTuple):
+    """Bytes of the temporaries that are alive at one time."""
+
+    batches: int
+    activations: int
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """The numbers of a plan that memory depends on, those of one device."""
+
+    d_in: int
+    n_features: int
+    d_sae: tuple[int, ...]
+    cell_batches: tuple[int, ...]
+    n_source: int
+    n_hyper: int
+    n_seeds: int
+    batch_size: int
+    settings: Settings
+    data: int
+    fed: int
+    draws: int
+    on_cpu: bool
+
+    @property
+    def n_cells(self) -> int:
+        return self.n_source * self.n_hyper
+
+
+def estimate(plan: Planned) -> Memory:
+    """Bytes that a run needs on one device, by kind (module docstring).
+
+    Args:
+        plan: of the run.
+    """
+    return _estimate(_sizes(plan))
+
+
+def device_memory() -> int:
+    """Bytes that one device has: an accelerator's own; a CPU device has its share of the machine's."""
+    devices = jax.local_devices()
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
+
+
+def default_cell_batches(plan: Planned) -> tuple[int, ...]:
+    """Cells of each width group that train side by side: 1 on a CPU, else as many as fit.
+
+    Narrow groups choose first, because they gain most. Of all numbers that make equally many blocks it
+    is the smallest: six cells in two blocks are three at a time, though four might fit.
+
+    Args:
+        plan: of the run; its `cell_batches` are not read.
+    """
+    at = _sizes(plan)
+    chosen = (1,) * len(at.d_sae)
+    if at.on_cpu:
+        return chosen
+    room = (1 - SAFETY) * device_memory()
+    blocks = [*range(1, at.n_hyper), *range(at.n_hyper, at.n_cells + 1, at.n_hyper)]
+    blocks.sort(key=lambda k: (_n_blocks(at, k), k))
+    for group in sorted(range(len(chosen)), key=at.d_sae.__getitem__):
+        for k in blocks:
+            tried = (*chosen[:group], k, *chosen[group + 1 :])
+            if _estimate(replace(at, cell_batches=tried)).total <= room:
+                chosen = tried
+                break
+    return chosen
+
+
+def check_fits(plan: Planned) -> None:
+    """Refuses a run that its device has no memory for.
+
+    Args:
+        plan: of the run.
+
+    Raises:
+        ValueError: naming the setting that alone would make it fit, the value got and those allowed.
+    """
+    sizes, limit = _sizes(plan), device_memory()
+    needed = _estimate(sizes).total
+    if needed <= limit:
+        return
+    kind = jax.local_devices()[0].device_kind
+    name, got, allowed = next(_remedies(plan, sizes, limit))
+    raise ValueError(
+        f"{name}: got {got}, which needs {gigabytes(needed)} on {kind} of {gigabytes(limit)}; "
+        f"allowed: {allowed}"
+    )
+
+
+def gigabytes(n: float) -> str:
+    """Bytes in units of 10^9, to three figures."""
+    return f"{n / 1e9:.3g} GB"
+
+
+def _sizes(plan: Planned) -> _Sizes:
+    s, sources = plan.settings, list(plan.sources.values())
+    hosts = [source for source in sources if isinstance(source, HostSource)]
+    seeds = jax.ShapeDtypeStruct((len(plan.sweep.seeds),), jnp.uint32)
+    data = 0
+    for source in sources:
+        if not isinstance(source, HostSource):
+            own = jax.eval_shape(jax.vmap(lambda s, at=source: at.setup(stream(s, "truth"))), seeds)
+            data += _bytes(own) + _bytes(source.shared)
+    # Of every number that is drawn the generator holds two words of state on the way in and two on the
+    # way out, besides its counters. A copula draws normal numbers besides.
+    copula = any(isinstance(x, SyntheticSource) and x.spec.kind == "copula" for x in sources)
+    fed = [np.dtype(getattr(jnp, x.describe().get("dtype", "float32"))).itemsize for x in hosts]
+    return _Sizes(
+        d_in=sources[0].d_in,
+        n_features=sources[0].n_features or 0,
+        d_sae=plan.d_sae,
+        cell_batches=plan.cell_batches,
+        n_source=plan.local.source,
+        n_hyper=plan.local.hyper,
+        n_seeds=len(plan.sweep.seeds),
+        batch_size=plan.local.batch,
+        settings=s,
+        data=data,
+        fed=sum(fed),
+        draws=(6 if copula else 4) if sources[0].n_features else 0,
+        on_cpu=jax.local_devices()[0].platform == "cpu",
+    )
+
+
+def _bytes(tree: Any) -> int:
+    return sum(int(a.size) * a.dtype.itemsize for a in jax.tree.leaves(tree))
+
+
+def _estimate(at: _Sizes) -> Memory:
+    s, n = at.settings, at.n_cells
+    b_dec = at.d_in if s.sae.use_b_dec else 0
+    parameters = [4 * (2 * at.d_in * d + d + b_dec) for d in at.d_sae]
+    silent = [4 * d if s.resample.watches else 0 for d in at.d_sae]
+    # Each cell also has the step at which it froze, and Adam's count.
+    weights = n * sum(p + i + 4 for p, i in zip(parameters, silent, strict=True))
+    moments = n * sum(2 * p + 4 for p in parameters)
+    # Index and cosine of every feature's best latent, at the evaluation before.
+    matches = 8 * at.n_features * n * len(at.d_sae)
+    batch = at.n_seeds * at.batch_size * at.d_in
+    held_out = at.fed * s.eval_batches * at.batch_size * at.d_in
+    # One chunk is trained on while the next is read.
+    data = at.data + matches + 2 * at.fed * s.eval_every * batch + held_out
+    phases = _together(at)
+    if at.on_cpu:
+        # The dictionaries' public orientation is a copy of W_dec, made when temporaries are gone.
+        phases.append(Phase(0, n * sum(4 * at.d_in * d for d in at.d_sae)))
+    largest = max(phases, key=sum)
+    revivals = bool(s.resample.every) + bool(s.resample.ghost_after)
+    program = PROGRAM_OF_GROUP + PROGRAM_OF_REVIVAL * revivals
+    return Memory(
+        weights=weights,
+        moments=moments,
+        spare=weights + moments,
+        data=data,
+        results=_results(at),
+        program=PROGRAM + program * len(at.d_sae) if at.on_cpu else 0,
+        batches=largest.batches,
+        activations=largest.activations,
+    )
+
+
+def _results(at: _Sizes) -> int:
+    """Snapshots of a chunk; on a CPU those of the whole run, and its measurements."""
+    s, n = at.settings, at.n_cells
+    every = s.snapshot_every
+    one = n * sum((4 * at.d_in + 1) * d for d in at.d_sae)
+    chunk = one * (s.eval_every // every) if every else 0
+    if not at.on_cpu:
+        return chunk
+    taken = one * (s.steps // every + 1) if every else 0
+    evaluation = n * len(at.d_sae) * (4 * MEASUREMENTS + 8 * at.n_features)
+    # At the end they are joined along their first axis, which is a copy.
+    return 2 * (taken + evaluation * (s.steps // s.eval_every))
+
+
+def _together(at: _Sizes) -> list[Phase]:
+    """The phases of all width groups.
+
+    Loops over blocks follow one another. Groups of a single block are no loops, and the compiler mixes
+    them, so that the temporaries of all of them may be there at once.
+    """
+    groups = list(zip(at.d_sae, at.cell_batches, strict=True))
+    whole = [_phases(at, d, k) for d, k in groups if _n_blocks(at, k) == 1]
+    loops = [_phases(at, d, k) for d, k in groups if _n_blocks(at, k) > 1]
+    out = []
+    for name in (whole or loops)[0]:
+        mixed = sum(phases[name].activations for phases in whole)
+        looped = max((phases[name].activations for phases in loops), default=0)
+        out.append(Phase(max(phases[name].batches for phases in whole + loops), mixed + looped))
+    return out
+
+
+def _phases(at: _Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
+    """Temporaries of the phases of a width group: what to correct where a compiler needs others."""
+    s = at.settings
+    A, W = 4 * at.batch_size * d_sae, 4 * at.d_in * d_sae
+    X, C = 4 * at.batch_size * at.d_in, 4 * at.n_features * d_sae
+    by_source, by_hyper = block_shape(cell_batch, at.n_source, at.n_hyper)
+    k = by_source * by_hyper
+    whole, single = k == at.n_cells, k == 1
+
+    # The evaluation batches and the counters of the random numbers do not depend on the training, and
+    # the compiler makes them first: they are there all the time. Of several sources there are two
+    # copies: seeds side by side have their axis moved, data sets are drawn apart and then joined.
+    copies = 2 if at.n_source > 1 else 1
+    N = 4 * at.batch_size * at.n_features if at.draws else 0
+    always = copies * at.n_source * s.eval_batches * X + 2 * N
+    phases = {"draw": Phase(always + copies * at.n_source * X + at.draws * at.n_seeds * N, 0)}
+
+    # A step: h, its gradient before and behind the ReLU, and a copy of W_dec the right way round; when
+    # the activations are gone, both gradients of weights and (of one cell) the slices they belong to.
+    # Both operands rounded to bfloat16 are one W more. Of X: the sample's own copy and its transpose,
+    # x_hat, the error, the gradient and its transpose.
+    ghost = bool(s.resample.ghost_after)
+    rounded = W if s.matmul_precision == "bf16" else 0
+    if whole:
+        # Nothing reads the buffers of the next state yet, and what is no larger than they lies there.
+        activations = 3 * A if A > W else 0
+        if ghost:
+            activations = (7 if A > W else 4) * A + W
+        step = max(activations, 2 * W, 6 * X if X > W else 0)
+    elif single:
+        step = max(3 * A + (4 if ghost else 1) * W, (5 if ghost else 4) * W) + rounded + 6 * X
+    else:
+        # Side by side both branches of ghosts are computed, and what is there of X is there earlier.
+        step = max((7 if ghost else 3) * A + W + 3 * X, (5 if ghost else 3) * W, 6 * X) + rounded
+    phases["step"] = Phase(always + at.n_source * X, k * step)
+
+    if s.resample.every:
+        # A revival copies weights and moments of the whole group, unless all its cells are one block.
+        group = 0 if whole else 6 * W * at.n_cells
+        phases["revive"] = Phase(always + at.n_source * X, group + k * (A + 3 * W + X))
+
+    # An evaluation: h and, side by side, its comparison with 0; then the cosines with all features, and
+    # dictionaries of unit rows with their transposes, for which a single block has the idle buffers.
+    if whole:
+        measure = max(3 * A + W, C + 2 * W, 4 * W) + X
+    else:
+        measure = max(2 * A + 2 * W if single else 3 * A + W, C + 3 * W) + X
+    sliced = 0 if single or whole or at.n_source == 1 else 2 * by_source * s.eval_batches * X
+    phases["measure"] = Phase(always + sliced, k * measure)
+    return phases
+
+
+def _n_blocks(at: _Sizes, cell_batch: int) -> int:
+    by_source, by_hyper = block_shape(cell_batch, at.n_source, at.n_hyper)
+    return -(-at.n_source // by_source) * -(-at.n_hyper // by_hyper)
+
+
+def _remedies(plan: Planned, at: _Sizes, limit: int) -> Iterator[tuple[str, Any, str]]:
+    """Settings that would each make the run fit by themselves, with the value got and those allowed."""
+
+    def fits(**changes: Any) -> bool:
+        return _estimate(replace(at, **changes)).total <= limit
+
+    s = at.settings
+    widest = max(at.cell_batches)
+
+    def narrowed(k: int) -> bool:
+        return fits(cell_batches=tuple(min(k, own) for own in at.cell_batches))
+
+    if found := _largest(widest - 1, narrowed):
+        yield "cell_batch", widest, f"up to {found}"
+    if s.snapshot_every and fits(settings=replace(s, snapshot_every=0)):
+        yield "snapshot_every", s.snapshot_every, "0 (none), or fewer steps"
+    chunks = [n for n in range(1, s.eval_every) if s.steps % n == 0 and not s.snapshot_every]
+    fitting = [n for n in chunks if at.fed and fits(settings=replace(s, eval_every=n))]
+    if fitting:
+        yield "eval_every", s.eval_every, f"a divisor of steps={s.steps} up to {max(fitting)}"
+    # The devices that share a batch share what is left of it.
+    shared = s.batch_size // at.batch_size
+    if found := _largest(at.batch_size - 1, lambda b: fits(batch_size=b)):
+        yield "batch_size", s.batch_size, f"up to {shared * found}"
+    groups = sorted(zip(plan.sweep.ratio, at.d_sae, at.cell_batches, strict=True))
+    for n in range(len(groups) - 1, 0, -1):
+        ratios, widths, batches = zip(*groups[:n], strict=True)
+        if fits(d_sae=widths, cell_batches=batches):
+            yield "ratio", groups[-1][0], f"up to {ratios[-1]:g}"
+            break
+    alone = _estimate(replace(at, n_source=1, n_hyper=1, n_seeds=1)).total
+    yield (
+        "l1, seeds, data sets",
+        f"{at.n_cells} cells of each width on a device",
+        f"fewer, or more devices; one takes {gigabytes(alone)}",
+    )
+
+
+def _largest(high: int, ok: Callable[[int], bool]) -> int:
+    """The largest number from 1 to `high` that is ok, where all below it are; 0 for none."""
+    low, found = 1, 0
+    while low <= high:
+        middle = (low + high) // 2
+        if ok(middle):
+            found, low = middle, middle + 1
+        else:
+            high = middle - 1
+    return found
