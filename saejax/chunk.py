@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from saejax import metrics, tracking
+from saejax import devices, metrics, tracking
 from saejax.data.fed import HostSource
 from saejax.data.source import AnySource, Source
 from saejax.mapping import map_cells
@@ -56,6 +57,7 @@ def train_steps(
     groups: Groups, spare: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
     step: Int[Array, ""],
     *, n: int, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
+    mesh: Mesh | None = None,
 ) -> tuple[Groups, Groups]:  # fmt: skip
     """`n` training steps of all width groups.
 
@@ -73,6 +75,7 @@ def train_steps(
         sources: the data sets.
         settings: of the run.
         cell_batches: for each group, see `map_cells`.
+        mesh: the devices, None for a single one.
 
     Returns:
         The groups and the spare buffers.
@@ -80,16 +83,24 @@ def train_steps(
 
     def one(source: Groups, target: Groups, step: Int[Array, ""]) -> Groups:
         x = draw(sources, arrays, seeds, "batches", step, settings.batch_size)
+        if mesh is not None:
+            x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, devices.TRAINING))
 
         def keys(d_sae: int) -> Array:
             own = jax.vmap(lambda s: jax.random.fold_in(stream(s, "resample"), d_sae))(seeds)
             own = jax.vmap(jax.random.fold_in, (0, None))(own, step)
             return jnp.concatenate([own] * len(sources))
 
-        return tuple(
-            step_group(a, b, hyper, x, keys(a.params.b_enc.shape[-1]), step, settings, k)
-            for a, b, k in zip(source, target, cell_batches, strict=True)
-        )
+        def group(a: Cells, b: Cells, cell_batch: int) -> Cells:
+            run = partial(
+                step_group, settings=settings, cell_batch=cell_batch, axis=devices.batch_axis(mesh)
+            )
+            cells, sources = devices.CELLS, devices.SOURCES
+            specs = cells, cells, devices.HYPERS, devices.TRAINING, sources, devices.EVERYWHERE
+            run = devices.each_device(mesh, run, specs, cells)
+            return run(a, b, hyper, x, keys(a.params.b_enc.shape[-1]), step)
+
+        return tuple(map(group, source, target, cell_batches))
 
     def two(buffers: tuple[Groups, Groups], i: Int[Array, ""]) -> tuple[tuple[Groups, Groups], None]:
         a, b = buffers
@@ -105,6 +116,7 @@ def chunk(
     groups: Groups, spare: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"],
     hyper: Hyper, step: Int[Array, ""],
     *, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
+    mesh: Mesh | None = None,
 ) -> tuple[Groups, Groups, tuple, dict[str, Array], Any]:  # fmt: skip
     """`eval_every` training steps and an evaluation: what one dispatch runs.
 
@@ -119,13 +131,16 @@ def chunk(
         sources: the data sets.
         settings: of the run.
         cell_batches: for each group.
+        mesh: the devices.
 
     Returns:
         The groups, the spare buffers, the best matches, the measurements with leading axes
         [source, ratio, hyper], and the snapshots of each group with a leading axis of their own
         (None without `snapshot_every`).
     """
-    fixed: Any = {"sources": sources, "settings": settings, "cell_batches": cell_batches}
+    fixed: Any = {
+        "sources": sources, "settings": settings, "cell_batches": cell_batches, "mesh": mesh
+    }  # fmt: skip
     n, every = settings.eval_every, settings.snapshot_every
 
     def to_snapshot(buffers: tuple[Groups, Groups], i: Int[Array, ""]) -> tuple[Any, Any]:
@@ -157,6 +172,7 @@ class Snapshot(NamedTuple):
 def snapshot(
     groups: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper, step: Int[Array, ""],
     *, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
+    mesh: Mesh | None = None,
 ) -> tuple[Snapshot, ...]:  # fmt: skip
     """What every dictionary looks like now, [source, hyper, ...] for each group.
 
@@ -166,18 +182,26 @@ def snapshot(
 
     def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
         params = public(cell.params)
-        alive = metrics.alive(params, x, settings.sae, settings.dead_threshold)
+        alive = metrics.alive(
+            params, x, settings.sae, settings.dead_threshold, devices.batch_axis(mesh)
+        )
         return Snapshot(params.W_dec, alive)
 
-    return tuple(
-        map_cells(look, cells, hyper, x, k) for cells, k in zip(groups, cell_batches, strict=True)
-    )
+    def group(cells: Cells, cell_batch: int) -> Snapshot:
+        specs = devices.CELLS, devices.HYPERS, devices.EVALUATION
+        run = devices.each_device(
+            mesh, partial(map_cells, look, cell_batch=cell_batch), specs, devices.CELLS
+        )
+        return run(cells, hyper, x)
+
+    return tuple(map(group, groups, cell_batches))
 
 
 def evaluate(
     groups: Groups, before: tuple, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
     step: Int[Array, ""],
     *, sources: Mapping[str, AnySource], settings: Settings, cell_batches: tuple[int, ...],
+    mesh: Mesh | None = None,
 ) -> tuple[tuple, dict[str, Array]]:  # fmt: skip
     """Measurements of every cell on fresh batches. Arguments and results as in `chunk`."""
     x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
@@ -186,7 +210,9 @@ def evaluate(
     def measure(cell: Cells, hyper: Hyper, part: tuple) -> dict[str, Array]:
         x, F = part
         params = public(cell.params)
-        out = metrics.reconstruction(params, x, hyper.l1, settings.sae, settings.dead_threshold)
+        out = metrics.reconstruction(
+            params, x, hyper.l1, settings.sae, settings.dead_threshold, devices.batch_axis(mesh)
+        )
         if F is not None:
             scalars, index, cosine = metrics.recovery(params, F)
             out |= {**scalars, "best_index": index, "best_cosine": cosine}
@@ -194,7 +220,9 @@ def evaluate(
 
     matches, measured = [], []
     for cells, last, k in zip(groups, before, cell_batches, strict=True):
-        out = map_cells(measure, cells, hyper, (x, F), k)
+        specs = devices.CELLS, devices.HYPERS, (devices.EVALUATION, devices.SOURCES)
+        run = partial(map_cells, measure, cell_batch=k)
+        out = devices.each_device(mesh, run, specs, devices.CELLS)(cells, hyper, (x, F))
         match = None
         if F is not None:
             match = out["best_index"], out["best_cosine"]

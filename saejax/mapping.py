@@ -8,6 +8,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 
+def block_shape(cell_batch: int, n_source: int, n_hyper: int) -> tuple[int, int]:
+    """Sources and hypers of the cells that are side by side.
+
+    Args:
+        cell_batch: cells in a block.
+        n_source: number of sources.
+        n_hyper: number of hypers.
+    """
+    return max(1, min(cell_batch // n_hyper, n_source)), min(cell_batch, n_hyper)
+
+
 def map_cells(
     f: Callable[[Any, Any, Any], Any],
     cells: Any,
@@ -36,8 +47,7 @@ def map_cells(
         What f returns, with leading axes [source, hyper].
     """
     n_source, n_hyper = jax.tree.leaves(per_source)[0].shape[0], jax.tree.leaves(hyper)[0].shape[0]
-    by_hyper = min(cell_batch, n_hyper)
-    by_source = max(1, min(cell_batch // n_hyper, n_source))
+    by_source, by_hyper = block_shape(cell_batch, n_source, n_hyper)
 
     def single(cells: Any, hyper: Any, per_source: Any) -> Any:
         """A block of one cell, without axes of size 1 for the compiler to carry along."""

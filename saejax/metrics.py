@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from saejax.devices import over
 from saejax.precision import matmul
 from saejax.sae import Params, SAEConfig, decode, encode, sparsity_scale, unit_rows
 
@@ -63,6 +64,7 @@ def reconstruction(
     l1: Float[Array, ""] | float,
     config: SAEConfig,
     dead_threshold: float = 0.0,
+    axis: str | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """How well and how sparsely an SAE reconstructs the evaluation batches.
 
@@ -79,9 +81,10 @@ def reconstruction(
         l1: the cell's coefficient.
         config: says how the sparsity is reduced.
         dead_threshold: in units of activation.
+        axis: of the devices over which the samples are divided, None where one has them all.
     """
     d_in, d_sae = params.W_enc.shape
-    n_samples = batches.shape[0] * batches.shape[1]
+    n_samples = over(axis, jax.lax.psum, batches.shape[0] * batches.shape[1])
 
     def add(total: tuple, x: Float[Array, "batch d_in"]) -> tuple[tuple, None]:
         squared_error, h_sum, active, highest = total
@@ -94,7 +97,10 @@ def reconstruction(
     zero = jnp.zeros(())
     total = (zero, zero, zero, jnp.zeros(d_sae))
     (squared_error, h_sum, active, highest), _ = jax.lax.scan(add, total, batches)
-    variance = jnp.sum((batches - batches.mean((0, 1))) ** 2)
+    mean = over(axis, jax.lax.pmean, batches.mean((0, 1)))
+    sums = squared_error, h_sum, active, jnp.sum((batches - mean) ** 2)
+    squared_error, h_sum, active, variance = over(axis, jax.lax.psum, sums)
+    highest = over(axis, jax.lax.pmax, highest)
     sparsity = h_sum / n_samples * sparsity_scale(config, d_sae)
     return {
         "mse": squared_error / (n_samples * d_in),
@@ -110,6 +116,7 @@ def alive(
     batches: Float[Array, "n_batches batch d_in"],
     config: SAEConfig,
     dead_threshold: float = 0.0,
+    axis: str | None = None,
 ) -> Bool[Array, " d_sae"]:
     """Which latents exceed `dead_threshold` on the evaluation batches: those that are not dead.
 
@@ -120,7 +127,7 @@ def alive(
         return jnp.maximum(highest, encode(params, x, config).max(0)), None
 
     highest, _ = jax.lax.scan(add, jnp.zeros(params.b_enc.shape), batches)
-    return highest > dead_threshold
+    return over(axis, jax.lax.pmax, highest) > dead_threshold
 
 
 def recovery(

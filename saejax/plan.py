@@ -2,16 +2,20 @@
 
 import os
 import platform
+import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from saejax._version import __version__
 from saejax.data.source import AnySource, as_sources
+from saejax.devices import Layout, choose_layout, make_mesh
+from saejax.memory import check_fits, default_cell_batches
 from saejax.settings import Settings
 from saejax.sweep import Sweep
 
@@ -26,7 +30,8 @@ class Plan:
         sources: the data sets by name.
         coords: values along each axis, in the order of `saejax.sweep.AXES`.
         d_sae: width at each ratio.
-        cell_batches: for each width group, how many cells are trained side by side.
+        layout: how the cells are spread over devices.
+        cell_batches: for each width group, how many cells a device trains side by side.
     """
 
     sweep: Sweep
@@ -34,7 +39,19 @@ class Plan:
     sources: Mapping[str, AnySource]
     coords: dict[str, tuple]
     d_sae: tuple[int, ...]
+    layout: Layout
     cell_batches: tuple[int, ...]
+
+    @property
+    def mesh(self) -> Mesh | None:
+        """The devices, None for a single one."""
+        return make_mesh(self.layout)
+
+    @property
+    def local(self) -> Layout:
+        """Sources, hypers and samples of a batch that one device has."""
+        whole = self.n_source, self.n_hyper, self.settings.batch_size
+        return Layout(*(n // parts for n, parts in zip(whole, self.layout, strict=True)))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -71,6 +88,7 @@ class Plan:
             "n_features": self.source.n_features,
             "settings": asdict(self.settings),
             "cell_batch": list(self.cell_batches),
+            "layout": self.layout._asdict(),
             "data": {name: source.describe() for name, source in self.sources.items()},
             "flops_per_step": self.flops_per_step,
             **machine(),
@@ -108,26 +126,31 @@ def make_plan(sweep: Sweep, data: Any, settings: Settings) -> Plan:
     base = ("n_features", first.n_features) if first.n_features else ("d_in", first.d_in)
     widths = sweep.widths(base[1], base[0])
     coords = sweep.coords(tuple(sources))
-    n_cells = len(sources) * int(np.prod([len(coords[a]) for a in ("seed", "l1", "lr", "resample")]))
-    cell_batches = tuple(
-        settings.cell_batch or default_cell_batch(n_cells, first.d_in, d_sae, settings.batch_size)
-        for d_sae in widths
-    )
-    return Plan(sweep, settings, sources, coords, widths, cell_batches)
+    n_source = len(sources) * len(coords["seed"])
+    n_hyper = int(np.prod([len(coords[a]) for a in ("l1", "lr", "resample")]))
+    layout = _layout(n_source, n_hyper, settings.batch_size)
+    chosen = (settings.cell_batch or 1,) * len(widths)
+    plan = Plan(sweep, settings, sources, coords, widths, layout, chosen)
+    if settings.cell_batch is None:
+        plan = replace(plan, cell_batches=default_cell_batches(plan))
+    check_fits(plan)
+    return plan
 
 
-def default_cell_batch(n_cells: int, d_in: int, d_sae: int, batch_size: int) -> int:
-    """Cells of a width group that train side by side: 1 on a CPU, else as many as fit.
-
-    A cell in flight holds about four float32 arrays [batch, d_sae] and six [d_in, d_sae]; half of the
-    device's memory is left for them.
-    """
-    device = jax.local_devices()[0]
-    if device.platform == "cpu":
-        return 1
-    memory = (device.memory_stats() or {}).get("bytes_limit", 8 * 2**30)
-    per_cell = 4 * d_sae * (4 * batch_size + 6 * d_in)
-    return max(1, min(n_cells, int(memory / 2 / per_cell)))
+def _layout(n_source: int, n_hyper: int, batch_size: int) -> Layout:
+    n_devices = len(jax.devices())
+    if jax.process_count() == 1 and jax.default_backend() == "cpu":
+        # Devices of one CPU are its cores and share their threads: one that has no cells helps the
+        # others, and dividing batches would gain nothing.
+        return choose_layout(n_devices, n_source, n_hyper, batch_size=1)
+    layout = choose_layout(n_devices, n_source, n_hyper, batch_size)
+    if layout.n_devices < n_devices:
+        found = f"{layout.n_devices} of {n_devices} devices can share the cells and batches"
+        allowed = f"a multiple of {n_devices}, or another number of seeds, data sets or L1"
+        if jax.process_count() > 1:
+            raise ValueError(f"batch_size: got {batch_size}, with which {found}; allowed: {allowed}")
+        warnings.warn(f"batch_size {batch_size}: {found}; all would with {allowed}", stacklevel=3)
+    return layout
 
 
 def _check(sweep: Sweep, settings: Settings) -> None:
@@ -144,7 +167,3 @@ def _check(sweep: Sweep, settings: Settings) -> None:
                 f"{flag}: got {value}, allowed: 0, because no cell of the sweep has resample "
                 + " or ".join(map(repr, ways))
             )
-    if settings.matmul_precision == "tf32" and jax.local_devices()[0].platform == "cpu":
-        raise ValueError(
-            "matmul_precision: got 'tf32', which a CPU does not have; allowed there: highest, bf16"
-        )

@@ -33,6 +33,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from saejax.checks import check_number, check_whole
+from saejax.devices import over
 from saejax.precision import Precision
 from saejax.sae import Params, SAEConfig, encode, sample_objective, unit_rows
 
@@ -111,6 +112,7 @@ def observe(
     config: SAEConfig,
     rule: Resample,
     precision: Precision = "highest",
+    axis: str | None = None,
 ) -> Int[Array, " d_sae"]:
     """Batches since each latent last exceeded the threshold, this one among them.
 
@@ -126,6 +128,7 @@ def observe(
         config: of the SAE.
         rule: when and how.
         precision: of the product.
+        axis: of the devices over which the batch is divided, None where one has it all.
     """
     looks = opens = jnp.array(False)
     anybody_looks = jnp.array(rule.ghost_after > 0)
@@ -138,7 +141,8 @@ def observe(
         looks = looks | (revival == GHOST)
 
     def look() -> Int[Array, " d_sae"]:
-        fires = encode(params, x, config, precision).max(0) > rule.threshold
+        highest = over(axis, jax.lax.pmax, encode(params, x, config, precision).max(0))
+        fires = highest > rule.threshold
         return jnp.where(fires, 0, jnp.where(opens, 0, silent) + 1)
 
     def keep() -> Int[Array, " d_sae"]:

@@ -5,6 +5,7 @@ config.flags    replays the run from the command line
 metrics.jsonl   a line per evaluation and cell, written as they come in
 results.csv     a row per cell at the end
 results.npz     learning curves, best matches, true features
+checkpoints/    while it runs, see `saejax.keeper`
 dictionaries/   final weights, one .npz a cell
 snapshots/      dictionaries over training, likewise, where they were asked for
 """
@@ -12,7 +13,8 @@ snapshots/      dictionaries over training, likewise, where they were asked for
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ import numpy as np
 from saejax.result import Result, Snapshots, coordinates, final_values
 from saejax.sae import Params
 from saejax.sweep import AXES
+from saejax.workdir import CHECKPOINTS, discard, lock, new_workdir, other_settings, release
 
 Coords = Mapping[str, tuple]
 
@@ -65,24 +68,6 @@ def cell_name(coords: Coords, index: tuple[int, ...]) -> str:
     return "_".join(parts)
 
 
-def new_workdir(workdir: str | Path) -> Path:
-    """A folder for a run, made where it is absent.
-
-    Raises:
-        FileExistsError: when something is in the way; nothing is touched then.
-    """
-    path = Path(workdir)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "holds a run" if (path / "run.json").exists() else "holds other files"
-        what = what if path.is_dir() else "is a file"
-        raise FileExistsError(
-            f"workdir: got {str(path)!r}, which {what} already; allowed: a folder that is new "
-            "or empty (nothing is ever overwritten)"
-        )
-    path.mkdir(parents=True, exist_ok=True)
-    return path
-
-
 def write_run(path: Path, run: Mapping[str, Any], finished: bool) -> None:
     """Writes what is known about a run, and whether it has come to its end."""
     write_text(path / "run.json", json.dumps({"finished": finished, **run}, indent=1))
@@ -100,9 +85,13 @@ def read_run(workdir: str | Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps({k: _plain(v) for k, v in row.items()}) + "\n"
+
+
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Appends a line of JSON for each row and hands them to the operating system at once."""
-    lines = [json.dumps({k: _plain(v) for k, v in row.items()}) + "\n" for row in rows]
+    lines = [_line(row) for row in rows]
     with path.open("a", encoding="utf-8") as file:
         file.writelines(lines)
 
@@ -123,43 +112,46 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     _atomic(path, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays))
 
 
-def discard(path: Path, rows: str, was_there: bool) -> None:
-    """Removes what a run wrote before it measured anything, so that it can be started again.
-
-    Args:
-        path: its workdir. What others have put there meanwhile is kept, and the folder with it.
-        rows: name of the file of its measurements.
-        was_there: whether the folder is older than the run, and stays.
-    """
-    for name in ("run.json", "config.flags", rows):
-        (path / name).unlink(missing_ok=True)
-    if not was_there and not any(path.iterdir()):
-        path.rmdir()
-
-
 class RunLog:
-    """Writer of one workdir.
+    """Writer of one workdir; a context manager that holds the folder's lock.
 
     Args:
-        workdir: the folder; must be absent or empty.
+        workdir: the folder: absent, empty, or of the same run.
         run: what `run.json` holds. The object is kept, and written again when the run ends.
         flags: text of `config.flags`, None for a run that no command started.
 
     Attributes:
-        measured: whether an evaluation has been written.
+        path: the folder.
+        ended: whether the run had come to its end before; then nothing is to be done.
+        measured: whether an evaluation has been written, by this process or one before it.
 
     Raises:
-        FileExistsError: when something is in the way; nothing is touched then.
+        FileExistsError: when something else is in the way; nothing is touched then.
+        ValueError: when the folder holds a run of other settings, naming each.
+        BlockingIOError: when another process is using it.
     """
 
     def __init__(self, workdir: str | Path, run: dict[str, Any], flags: str | None) -> None:
-        self._was_there = Path(workdir).exists()
-        self.path = new_workdir(workdir)
+        self.path = Path(workdir)
+        self._was_there = self.path.exists()
         self.run = run
-        self.measured = False
         self.metrics = self.path / "metrics.jsonl"
+        if not (self.path / "run.json").exists():
+            new_workdir(self.path)
+        self._lock = lock(self.path)
+        self.ended = self.measured = False
         try:
-            write_run(self.path, run, finished=False)
+            if (self.path / "run.json").exists():
+                self._go_on(flags)
+            else:
+                self._begin(flags)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, flags: str | None) -> None:
+        try:
+            write_run(self.path, self.run, finished=False)
             if flags is not None:
                 write_text(self.path / "config.flags", flags)
             self.metrics.touch()
@@ -167,26 +159,63 @@ class RunLog:
             self.discard()
             raise
 
+    def _go_on(self, flags: str | None) -> None:
+        before = read_run(self.path)
+        different = other_settings(self.path, self.run, before, flags)
+        if different:
+            raise ValueError(
+                f"workdir: got {str(self.path)!r}, which holds a run of other settings: "
+                f"{'; '.join(different)}; allowed: the same, or a new folder"
+            )
+        self.ended = before["finished"]
+        self.measured = True
+        self.run["resumed"] = before.get("resumed", [])
+
+    def __enter__(self) -> "RunLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets other processes have the folder."""
+        release(self._lock)
+
     def discard(self) -> None:
-        """Takes a run back that ended before its first evaluation was written."""
+        """Takes a run back that ended before its first evaluation was written, and closes it."""
+        self.close()
         discard(self.path, self.metrics.name, self._was_there)
+
+    def resume(self, step: int, coords: Coords, d_sae: tuple[int, ...], history: list) -> None:
+        """Writes the metrics of the evaluations up to a step anew, and that the run goes on there.
+
+        Args:
+            step: number of steps done.
+            coords: values along each axis.
+            d_sae: width at each ratio.
+            history: measurements of the evaluations up to there, at equal distances.
+        """
+        every = step // max(1, len(history))
+        rows = [
+            row
+            for i, measured in enumerate(history, 1)
+            for row in _rows(i * every, coords, d_sae, measured)
+        ]
+        write_text(self.metrics, "".join(map(_line, rows)))
+        if step:
+            about = {name: self.run[name] for name in ("device", "versions", "layout")}
+            self.run["resumed"] = [*self.run.get("resumed", []), {"step": step, **about}]
+        write_run(self.path, self.run, finished=False)
 
     def evaluation(
         self, step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
     ) -> None:
         """Appends a line for each cell and hands it to the operating system at once."""
-        scalars = {name: a for name, a in measured.items() if a.ndim == len(AXES)}
-        rows = []
-        for index in np.ndindex(*(len(v) for v in coords.values())):
-            cell = coordinates(coords, index)
-            row = {"step": step, **cell, "d_sae": d_sae[index[AXES.index("ratio")]]}
-            measured_here = {name: float(f"{a[index]:.7g}") for name, a in scalars.items()}
-            rows.append(row | measured_here)
-        append_rows(self.metrics, rows)
+        append_rows(self.metrics, _rows(step, coords, d_sae, measured))
         self.measured = True
 
     def finish(self, result: Result) -> None:
-        """Writes results and dictionaries, then marks the run as finished."""
+        """Writes results and dictionaries, marks the run as finished, and drops its checkpoints."""
         write_text(self.path / "results.csv", result.table().to_csv())
         arrays = {"steps": result.steps}
         arrays |= {f"history/{name}": a for name, a in result.history.items()}
@@ -200,17 +229,34 @@ class RunLog:
         if result.load_snapshots is not None:
             self._cells("snapshots", result, result.load_snapshots)
         write_run(self.path, self.run, finished=True)
+        self.drop_checkpoints()
+
+    def drop_checkpoints(self) -> None:
+        """Removes the checkpoints of a run whose results are written."""
+        if (self.path / CHECKPOINTS).exists():
+            shutil.rmtree(self.path / CHECKPOINTS)
 
     def _cells(self, name: str, result: Result, of: Callable[[tuple[int, ...]], Any]) -> None:
         """A folder with the arrays of a named tuple for each cell."""
         folder = self.path / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         for index in np.ndindex(*(len(v) for v in result.coords.values())):
             arrays = {k: v for k, v in of(index)._asdict().items() if v is not None}
             _atomic(
                 folder / f"{cell_name(result.coords, index)}.npz",
                 lambda part, arrays=arrays: np.savez(part, allow_pickle=False, **arrays),
             )
+
+
+def _rows(
+    step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
+) -> Iterator[dict[str, Any]]:
+    """A row of metrics.jsonl for each cell."""
+    scalars = {name: a for name, a in measured.items() if a.ndim == len(AXES)}
+    for index in np.ndindex(*(len(v) for v in coords.values())):
+        cell = coordinates(coords, index)
+        row = {"step": step, **cell, "d_sae": d_sae[index[AXES.index("ratio")]]}
+        yield row | {name: float(f"{a[index]:.7g}") for name, a in scalars.items()}
 
 
 def load(workdir: str | Path) -> Result:

@@ -23,6 +23,7 @@ from jaxtyping import Array, Float, Int, Integer, Key, PRNGKeyArray
 
 from saejax import ghost, resample, sae
 from saejax.checks import as_python, check_choice, check_number, check_whole
+from saejax.devices import over
 from saejax.mapping import map_cells
 from saejax.resample import GHOST, REVIVALS
 from saejax.sae import Params
@@ -221,14 +222,32 @@ def init_cells(
     return cells._replace(params=cells.params._replace(b_dec=b_dec))
 
 
+def whole_batch(x: Float[Array, "*source batch d_in"], axis: str, at: int = 0) -> Array:
+    """A batch from the parts of it that the devices of an axis have; `at` is where its samples lie."""
+    return jax.lax.all_gather(x, axis, axis=at, tiled=True)
+
+
 def step_cell(
-    cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"], step: Int[Array, ""], settings: Settings
+    cell: Cells,
+    hyper: Hyper,
+    x: Float[Array, "batch d_in"],
+    step: Int[Array, ""],
+    settings: Settings,
+    axis: str | None = None,
 ) -> Cells:
     """One training step of one cell: gradient, Adam, projection; refused where not finite.
 
     An update counts as not finite when mse is, or the square of any gradient: where these are finite,
     so are Adam's moments and, with lr up to `MAX_LR`, the moved weights. A refused update leaves the
     cell as it was, for good.
+
+    Args:
+        cell: the cell.
+        hyper: its swept numbers.
+        x: the batch, or this device's part of it.
+        step: number of steps done.
+        settings: of the run.
+        axis: of the devices over which the batch is divided, None where one has it all.
     """
     precision = settings.matmul_precision
 
@@ -238,8 +257,10 @@ def step_cell(
     # Only the gradient of the sparsity is asked for, so that its value is never computed.
     (mse, _), pull_back = jax.vjp(terms, cell.params)
     (grads,) = pull_back((jnp.ones(()), hyper.l1))
+    mse, grads = over(axis, jax.lax.pmean, (mse, grads))
     if settings.resample.ghost_after:
-        grads = _with_ghosts(grads, cell, hyper, x, settings)
+        # The ghost term is no mean over samples: a part of the batch has no share in it of its own.
+        grads = _with_ghosts(grads, cell, hyper, over(axis, whole_batch, x), settings)
     updates, opt = ADAM.update(grads, cell.opt)
     moved = jax.tree.map(lambda p, u: p - hyper.lr * u, cell.params, updates)
     moved = public(sae.project(public(moved), settings.sae))
@@ -256,7 +277,7 @@ def step_cell(
     if silent is not None:
         rule, weights = settings.resample, public(cell.params)
         silent = resample.observe(
-            silent, hyper.resample, weights, x, step, settings.sae, rule, precision
+            silent, hyper.resample, weights, x, step, settings.sae, rule, precision, axis
         )
     return Cells(params, opt, frozen_at, silent)
 
@@ -312,6 +333,7 @@ def step_group(
     step: Int[Array, ""],
     settings: Settings,
     cell_batch: int,
+    axis: str | None = None,
 ) -> Cells:
     """One training step of a width group, and its resampling where that is due.
 
@@ -324,21 +346,24 @@ def step_group(
         step: number of steps done before this one.
         settings: of the run.
         cell_batch: see `map_cells`.
+        axis: of the devices over which the batches are divided, None where one has them all.
     """
 
     def train(cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"]) -> Cells:
-        return step_cell(cell, hyper, x, step, settings)
+        return step_cell(cell, hyper, x, step, settings, axis)
 
     cells = map_cells(train, cells, hyper, x, cell_batch, into)
     if not settings.resample.every:
         return cells
 
     def revive(cells: Cells) -> Cells:
+        # Samples are drawn from the whole batch.
+        whole = over(axis, partial(whole_batch, at=1), x)
         return map_cells(
             lambda cell, hyper, part: resample_cell(cell, hyper, part[0], part[1], settings),
             cells,
             hyper,
-            (x, keys),
+            (whole, keys),
             cell_batch,
         )
 

@@ -2,39 +2,30 @@
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import closing
-from functools import partial
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, closing, nullcontext
+from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer
 from tqdm.auto import tqdm
 
-from saejax.chunk import Groups, Snapshot, chunk, draw, features, snapshot, to_next_larger
+from saejax.checks import check_whole
+from saejax.collect import by_axes, collect
 from saejax.data.fed import Fed, HostSource
 from saejax.data.prefetch import feeds
-from saejax.data.source import AnySource, Source
+from saejax.keeper import Keeper
 from saejax.plan import Plan, make_plan
-from saejax.result import Result, Snapshots, coordinates, final_values
-from saejax.runlog import RunLog
-from saejax.sae import Params, standard
+from saejax.progress import Progress
+from saejax.result import Result, coordinates
+from saejax.runlog import RunLog, load
 from saejax.settings import Settings
-from saejax.sweep import Hyper, Sweep, hypers, init_cells, public, stream
-
-
-class State(NamedTuple):
-    """Everything on the device. What changes comes first; the rest are inputs of every chunk."""
-
-    groups: Groups
-    spare: Groups
-    matches: tuple
-    arrays: dict
-    seeds: Integer[Array, " seeds"]
-    hyper: Hyper
+from saejax.state import State, compile_chunk, first_snapshot, start
+from saejax.stopping import Stop, stopping
+from saejax.sweep import Sweep
+from saejax.workdir import CHECKPOINTS
 
 
 def train(
@@ -43,11 +34,15 @@ def train(
     settings: Settings | None = None,
     *,
     workdir: str | Path | None = None,
+    checkpoint_every: int | None = None,
+    keep_checkpoints: int = 2,
     progress: bool = True,
     flags: str | None = None,
     study: Mapping[str, Any] | None = None,
 ) -> Result:
     """Trains every cell of a sweep at once and measures it.
+
+    The cells are spread over all devices, of all processes where `jax.distributed` was initialised.
 
     Args:
         sweep: the axes.
@@ -55,8 +50,14 @@ def train(
             [batch_size, d_in], a `saejax.data.activations.StoreSource`, or a dict that names several
             of these: the dataset axis.
         settings: how to train; default: the published values.
-        workdir: folder that gets the metrics while they come in, then results and dictionaries. It
-            must not exist yet or be empty. None writes no file.
+        workdir: folder that gets the metrics while they come in, then results and dictionaries. New,
+            empty, or of the same run: one that was interrupted goes on from its newest checkpoint
+            and ends, on the same kind of machine, bit for bit as if it had not been; one that has
+            ended is loaded. None writes no file. Of several processes the first writes, and all must
+            see the folder.
+        checkpoint_every: steps between checkpoints in the workdir, a multiple of `eval_every`; None:
+            one each five minutes. SIGTERM or Ctrl-C save one after the chunk that is running.
+        keep_checkpoints: how many of the newest are kept. They are removed when the run has ended.
         progress: whether to show a progress bar.
         flags: text of the flagfile that replays this run, kept in the workdir.
         study: which study this is and what its report must know, JSON types, kept in the workdir;
@@ -66,209 +67,175 @@ def train(
         The measurements and dictionaries of all cells.
 
     Raises:
-        ValueError: before anything is compiled, for data, ratios or settings that do not fit.
+        ValueError: before anything is compiled, for data, ratios or settings that do not fit, and for
+            a workdir of a run of other settings, which are named.
         TypeError: likewise, for data of no known kind.
-        FileExistsError: likewise, when the workdir holds something already.
+        FileExistsError: likewise, when the workdir holds something else.
+        BlockingIOError: likewise, when another process is using the workdir.
+        OSError: when a checkpoint cannot be written; the one before it is kept.
 
     A cell whose update is not finite is frozen with its last finite weights, and a warning names its
     coordinates; the others go on.
     """
     plan = make_plan(sweep, data, settings or Settings())
+    every = _multiple(checkpoint_every, plan.settings.eval_every)
+    keep = check_whole("keep_checkpoints", keep_checkpoints, "1 or more", lambda v: v >= 1)
     run = plan.describe() | ({"study": dict(study)} if study else {})
-    log = RunLog(workdir, run, flags) if workdir is not None else None
-    try:
+    if workdir is None:
         with _progress_bar(plan, progress) as bar:
-            result = _run(plan, run, log, bar)
-    except BaseException:
-        if log and not log.measured:
-            log.discard()
-        raise
-    if log:
-        log.finish(result)
+            return _run(plan, run, bar, Stop())
+    log, ended = _claim(workdir, run, flags)
+    with log or nullcontext():
+        if ended:
+            if log:
+                log.drop_checkpoints()  # of a process that was killed before it could
+            return load(workdir)
+        try:
+            with (
+                Keeper(Path(workdir) / CHECKPOINTS, plan, every, keep) as keeper,
+                stopping() as stop,
+                _progress_bar(plan, progress) as bar,
+            ):
+                result = _run(plan, run, bar, stop, log, keeper)
+        except BaseException:
+            if log and not log.measured:
+                log.discard()
+            raise
+        if log:
+            log.finish(result)
     return result
 
 
-def _run(plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm) -> Result:
-    """Trains with the batches of host sources read one chunk ahead; fills `run` while it goes."""
-    s = plan.settings
-    hosts = {name: x for name, x in plan.sources.items() if isinstance(x, HostSource)}
-    steps = range(0, s.steps, s.eval_every)
-    with closing(feeds(hosts, plan.sweep.seeds, steps, s.eval_batches, s.batch_size)) as fed:
-        return _loop(plan, run, log, bar, fed)
+def _multiple(checkpoint_every: int | None, eval_every: int) -> int | None:
+    if checkpoint_every is None:
+        return None
+    return check_whole(
+        "checkpoint_every",
+        checkpoint_every,
+        f"None, or a multiple of eval_every={eval_every}",
+        lambda v: v >= 1 and v % eval_every == 0,
+    )
 
 
-def _loop(
-    plan: Plan, run: dict[str, Any], log: RunLog | None, bar: tqdm, fed: Iterator[dict[str, Fed]]
+def _claim(workdir: str | Path, run: dict[str, Any], flags: str | None) -> tuple[RunLog | None, bool]:
+    """The writer of a workdir, in the first process alone, and whether its run has ended.
+
+    Raises:
+        ValueError, OSError: as `RunLog`; in the other processes ValueError where the first refuses.
+    """
+    if jax.process_count() == 1:
+        log = RunLog(workdir, run, flags)
+        return log, log.ended
+    from jax.experimental import multihost_utils
+
+    log, error = None, None
+    if jax.process_index() == 0:
+        try:
+            log = RunLog(workdir, run, flags)
+        except (ValueError, OSError) as refused:
+            error = refused
+    found = np.array([error is not None, log is not None and log.ended])
+    refused, ended = multihost_utils.broadcast_one_to_all(found)
+    if error:
+        raise error
+    if refused:
+        raise ValueError(f"workdir: got {str(workdir)!r}, which the first process refuses and says why")
+    return log, bool(ended)
+
+
+def _run(
+    plan: Plan,
+    run: dict[str, Any],
+    bar: tqdm,
+    stop: Stop,
+    log: RunLog | None = None,
+    keeper: Keeper | None = None,
 ) -> Result:
-    """Compiles and trains; `fed` is what host sources hand to one chunk after another."""
+    """Compiles, goes on where an earlier process stopped, and trains; fills `run` while it goes."""
+    s = plan.settings
     started = time.perf_counter()
     state = start(plan)
-    state = state._replace(arrays=state.arrays | next(fed))
-    step_and_measure = compile_chunk(plan, state)
-    snapshots = [_first_snapshot(plan, state)] if plan.settings.snapshot_every else []
-    run["compile_seconds"] = time.perf_counter() - started
-    bar.set_description_str("training")
-    bar.reset(plan.settings.steps)
-
-    run["chunk_seconds"] = []
-    history: list[dict[str, np.ndarray]] = []
-    every = plan.settings.eval_every
-    for step in range(0, plan.settings.steps, every):
-        started = time.perf_counter()
-        if step:
-            state = state._replace(arrays=state.arrays | next(fed))
-        *changed, measured, taken = step_and_measure(*state, jnp.int32(step))
-        state = state._replace(**dict(zip(State._fields, changed, strict=False)))
-        _wait(measured, bar)
-        history.append(_by_axes(plan, measured))
-        if taken is not None:
-            snapshots.append(jax.device_get(taken))
-        run["chunk_seconds"].append(time.perf_counter() - started)
-        if log:
-            log.evaluation(step + every, plan.coords, plan.d_sae, history[-1])
-        _report_frozen(history, plan.coords, bar)
-        seconds = sum(run["chunk_seconds"]) / (step + every)
-        bar.set_postfix_str(
-            f"{plan.settings.batch_size * plan.n_source / seconds:.3g} samples/s, "
-            f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
-        )
-        bar.update(every)
-    run["train_seconds"] = sum(run["chunk_seconds"])
-    return _collect(plan, state, history, snapshots, run)
-
-
-def start(plan: Plan) -> State:
-    """Fresh weights, the data sets' arrays and the swept numbers of a run, on the device.
-
-    What host sources feed is not among the arrays yet.
-    """
-    seeds = jnp.array(plan.sweep.seeds, jnp.uint32)
-
-    def arrays(source: Source) -> tuple[Any, Any]:
-        return source.shared, jax.jit(jax.vmap(lambda s: source.setup(stream(s, "truth"))))(seeds)
-
-    own = {name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)}
-    middle = centers(plan, own, seeds)
-
-    def group(d_sae: int) -> Any:
-        sizes = (plan.shape[0], plan.n_hyper, plan.source.d_in, d_sae)
-        return jax.jit(lambda *given: init_cells(given[0], *sizes, plan.settings, given[1]))(
-            seeds, middle
-        )
-
-    groups = tuple(group(d_sae) for d_sae in plan.d_sae)
-    match = None
-    if plan.source.n_features:
-        at = (plan.n_source, plan.n_hyper, plan.source.n_features)
-        match = jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)
-    return State(
-        groups=groups,
-        spare=jax.tree.map(jnp.zeros_like, groups),
-        matches=(match,) * len(groups),
-        arrays=own,
-        seeds=seeds,
-        hyper=hypers(plan.sweep),
-    )
+    with ExitStack() as feeding:
+        fed = feeding.enter_context(closing(_fed(plan, 0)))
+        state = state._replace(arrays=state.arrays | next(fed))
+        step_and_measure = compile_chunk(plan, state)
+        at = Progress(state)
+        if keeper:
+            at = keeper.restore(at, step_and_measure)
+        if at.done and at.done < s.steps:
+            fed = feeding.enter_context(closing(_fed(plan, at.done)))
+            at.state = at.state._replace(arrays=at.state.arrays | next(fed))
+        if s.snapshot_every and not at.done:
+            at.snapshots.append(first_snapshot(plan, at.state))
+        if log and log.measured:
+            log.resume(at.done, plan.coords, plan.d_sae, at.history)
+        run["compile_seconds"] = time.perf_counter() - started
+        bar.set_description_str("training")
+        bar.reset(s.steps)
+        bar.n = bar.initial = at.done
+        for chunk in count():
+            if stop.asked():
+                _leave(stop, at, s.steps, keeper)
+            if at.done == s.steps:
+                break
+            started = time.perf_counter()
+            if chunk:
+                at.state = at.state._replace(arrays=at.state.arrays | next(fed))
+            _advance(plan, at, step_and_measure, bar)
+            at.seconds.append(time.perf_counter() - started)
+            if log:
+                log.evaluation(at.done, plan.coords, plan.d_sae, at.history[-1])
+            _report_frozen(at.history, plan.coords, bar)
+            if keeper:
+                keeper.chunk_done(at)
+            seconds = sum(at.seconds) / at.done
+            bar.set_postfix_str(
+                f"{s.batch_size * plan.n_source / seconds:.3g} samples/s, "
+                f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
+            )
+            bar.update(s.eval_every)
+    run["chunk_seconds"], run["train_seconds"] = at.seconds, sum(at.seconds)
+    return collect(plan, at, run)
 
 
-def centers(
-    plan: Plan, arrays: dict, seeds: Integer[Array, " seeds"]
-) -> Float[Array, "source d_in"] | None:
-    """Mean of every source's samples, where "tied" weights have their b_dec; None for others.
-
-    Of host sources it is the mean of all samples, of the others that of `eval_batches` batches.
-    """
+def _fed(plan: Plan, step: int) -> Generator[dict[str, Fed], None, None]:
+    """What host sources hand to one chunk after another from a step on, read one chunk ahead."""
     s = plan.settings
-    if s.sae.init != "tied" or not s.sae.use_b_dec:
-        return None
-
-    def one(name: str, source: AnySource) -> Any:
-        if isinstance(source, HostSource):
-            return jnp.broadcast_to(jnp.asarray(source.mean(), jnp.float32), (len(seeds), source.d_in))
-        samples = partial(draw, {name: source}, name="init", batch_size=s.batch_size)
-        several = partial(samples, step=jnp.int32(0), n_batches=s.eval_batches)
-        return jax.jit(lambda own, seeds: several(own, seeds).mean((1, 2)))({name: arrays[name]}, seeds)
-
-    return jnp.concatenate([one(name, source) for name, source in plan.sources.items()])
+    hosts = {name: x for name, x in plan.sources.items() if isinstance(x, HostSource)}
+    steps = range(step, s.steps, s.eval_every)
+    return feeds(hosts, plan.sweep.seeds, steps, s.eval_batches, s.batch_size, plan.mesh)
 
 
-def compile_chunk(plan: Plan, state: State) -> Any:
-    """The compiled chunk of a run: takes the parts of a state and the number of steps done."""
-    run = partial(chunk, sources=plan.sources, settings=plan.settings, cell_batches=plan.cell_batches)
-    return jax.jit(run, donate_argnums=(0, 1)).lower(*state, jnp.int32(0)).compile()
+def _advance(plan: Plan, at: Progress, step_and_measure: Any, bar: tqdm) -> None:
+    """One chunk of steps, and its measurements."""
+    *changed, measured, taken = step_and_measure(*at.state, np.int32(at.done))
+    at.state = at.state._replace(**dict(zip(State._fields, changed, strict=False)))
+    _wait(measured, bar)
+    at.done += plan.settings.eval_every
+    at.history.append(by_axes(plan, measured))
+    if taken is not None:
+        at.snapshots.append(jax.device_get(taken))
 
 
-def _first_snapshot(plan: Plan, state: State) -> Any:
-    """The snapshot before training, with the leading axis that a chunk's snapshots have."""
-    take = partial(
-        snapshot, sources=plan.sources, settings=plan.settings, cell_batches=plan.cell_batches
-    )
-    first = jax.jit(take)(state.groups, state.arrays, state.seeds, state.hyper, jnp.int32(0))
-    return jax.tree.map(lambda a: a[None], jax.device_get(first))
+def _leave(stop: Stop, at: Progress, steps: int, keeper: Keeper | None) -> None:
+    """Saves what there is, and ends as the signal wants.
 
-
-def _by_axes(plan: Plan, measured: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Measurements [source, ratio, hyper, ...] on the host, with the axes of the sweep apart."""
-    on_host = jax.device_get(measured)
-    return {name: a.reshape(*plan.shape, *a.shape[3:]) for name, a in on_host.items()}
-
-
-def _collect(
-    plan: Plan,
-    state: State,
-    history: list[dict[str, np.ndarray]],
-    snapshots: list[tuple[Snapshot, ...]],
-    run: dict[str, Any],
-) -> Result:
-    stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
-    best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
-    final = final_values(stacked)
-    order = sorted(range(len(plan.d_sae)), key=plan.d_sae.__getitem__)
-    larger = jax.jit(partial(to_next_larger, order=order))(state.groups)
-    final |= _by_axes(plan, {"mmcs_to_next_larger": larger})
-    truth = features(plan.sources, state.arrays)
-    if truth is not None:
-        truth = np.asarray(truth).reshape(*plan.shape[:2], *truth.shape[1:])
-    params = [
-        jax.device_get(standard(public(group.params), plan.settings.sae)) for group in state.groups
-    ]
-    over_time = jax.tree.map(lambda *a: np.concatenate(a), *snapshots) if snapshots else None
-
-    def place(index: tuple[int, ...]) -> tuple[int, int]:
-        source = int(np.ravel_multi_index(index[:2], plan.shape[:2]))
-        return source, int(np.ravel_multi_index(index[3:], plan.shape[3:]))
-
-    def one_cell(index: tuple[int, ...]) -> Params:
-        source, hyper = place(index)
-        return jax.tree.map(lambda a: a[source, hyper], params[index[2]])
-
-    def one_film(index: tuple[int, ...]) -> Snapshots:
-        assert over_time is not None
-        source, hyper = place(index)
-        taken = jax.tree.map(lambda a: a[:, source, hyper], over_time[index[2]])
-        steps = np.arange(0, plan.settings.steps + 1, plan.settings.snapshot_every)
-        return Snapshots(steps, taken.W_dec, taken.alive)
-
-    every = plan.settings.eval_every
-    return Result(
-        coords=plan.coords,
-        d_sae=plan.d_sae,
-        run=run,
-        steps=np.arange(every, plan.settings.steps + 1, every),
-        history=stacked,
-        final=final,
-        best_index=best["best_index"],
-        best_cosine=best["best_cosine"],
-        features=truth,
-        load_params=one_cell,
-        load_snapshots=one_film if snapshots else None,
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
+        SystemExit: after SIGTERM.
+    """
+    if keeper and at.done:
+        keeper.save(at)
+        keeper.wait()
+    stop.leave(
+        f"stopped at step {at.done:,} of {steps:,} and saved; the same command goes on from there"
     )
 
 
 def _progress_bar(plan: Plan, show: bool) -> tqdm:
     bar = tqdm(
         total=plan.settings.steps,
-        disable=not show,
+        disable=not show or jax.process_index() > 0,
         desc="compiling",
         bar_format="{desc}: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} "
         "[{elapsed}, {remaining} left{postfix}]",

@@ -1,9 +1,9 @@
 """The bimodality command at a tiny size: text, tokens, model, store, sweep, analysis, report."""
 
 import csv
-import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import commands
@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from resumable import after_chunk
 
 from saejax import load
 from saejax.data.corpus import is_validation, load_corpus
 from saejax.data.manifest import read_manifest
 from saejax.data.store import Store
 from saejax.experiments import bimodality, language
+from saejax.keeper import Keeper
 from saejax.lm.harvest import harvest
 from saejax.lm.model import forward
 from saejax.lm.training import load_lm
@@ -267,13 +269,28 @@ def test_a_finished_run_is_not_overwritten(finished, texts):
     assert (finished / "run.json").read_bytes() == before
 
 
-def test_an_interrupted_training_is_told_apart_from_a_finished_one(finished, texts, tmp_path):
-    folder = shutil.copytree(finished / "dictionaries", tmp_path / "dictionaries")
-    info = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(info | {"finished": False}))
-    arguments = [*TINY, f"--folder={texts}", f"--workdir={tmp_path / 'x'}"]
-    with pytest.raises(SystemExit, match=r"error: dictionaries: .* whose training was interrupted"):
-        run(*arguments, *reused(finished, dictionaries=folder))
+def test_an_interrupted_training_goes_on_where_it_was_saved(finished, texts, tmp_path, monkeypatch):
+    folder, seen = tmp_path / "dictionaries", []
+    arguments = [*TINY, f"--folder={texts}", *reused(finished, dictionaries=folder)]
+
+    def act(step):
+        seen.append(step)
+        if len(seen) == 1:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(Keeper, "chunk_done", after_chunk(act))
+    interrupted(monkeypatch, bimodality, "measure")
+    with pytest.raises(SystemExit) as ended:
+        run(*arguments, f"--workdir={tmp_path / 'x'}")
+    assert ended.value.code == 143
+    with pytest.raises(SystemExit, match="interrupted"):
+        run(*arguments, f"--workdir={tmp_path / 'x'}")
+    assert seen == sorted({*seen})
+    whole = sorted((finished / "dictionaries" / "dictionaries").iterdir())
+    assert whole
+    for path in whole:
+        with np.load(path) as ours, np.load(folder / "dictionaries" / path.name) as theirs:
+            assert all(ours[name].tobytes() == theirs[name].tobytes() for name in ours.files)
 
 
 # -------------------------------------------------------------------------------------------- flags

@@ -244,7 +244,7 @@ def test_ctrl_c_after_a_measurement_says_how_to_see_it(parse, tmp_path, monkeypa
     with pytest.raises(SystemExit) as error:
         tokens.main(parse(*TINY, f"--workdir={path}"))
     assert error.value.code == (
-        f"interrupted; what was measured so far is in {path}, and "
+        f"interrupted; what was measured so far is in {path}, the same command goes on, and "
         f"`python -m saejax.report {path}` shows it"
     )
     monkeypatch.setattr(sys, "argv", ["report", str(path)])

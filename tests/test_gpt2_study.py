@@ -370,15 +370,6 @@ def test_a_finished_run_is_not_overwritten(finished, texts):
     assert (finished / "run.json").read_bytes() == before
 
 
-def test_an_interrupted_training_is_told_apart_from_a_finished_one(finished, texts, tmp_path):
-    folder = shutil.copytree(finished / "dictionaries", tmp_path / "dictionaries")
-    info = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps(info | {"finished": False}))
-    arguments = [*TINY, f"--folder={texts}", f"--workdir={tmp_path / 'x'}"]
-    with pytest.raises(SystemExit, match=r"error: dictionaries: .* whose training was interrupted"):
-        run(*arguments, *reused(finished, dictionaries=folder))
-
-
 # ------------------------------------------------------------------------------------------- GPT-2
 
 GPT2_HOOK = "blocks.1.hook_resid_pre"

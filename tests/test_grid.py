@@ -129,7 +129,6 @@ def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
         ("--resample_window=0", "resample_window: got 0, allowed: 1 or more"),
         ("--ghost_after=-1", r"ghost_after: got -1, allowed: 0 \(never\) or more"),
         ("--ghost_after=3", "ghost_after: got 3, allowed: 0, because no cell .* resample 'ghost'"),
-        ("--matmul_precision=tf32", "matmul_precision: got 'tf32'.* allowed there: highest, bf16"),
         ("--cell_batch=0", "cell_batch: got 0, allowed: a whole number, 1 or more"),
     ],
 )

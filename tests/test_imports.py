@@ -10,14 +10,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "saejax"
 TRACED = {
     "checks", "mapping", "precision", "sae", "settings", "resample", "ghost", "separation", "sweep",
-    "chunk", "metrics", "tracking", "data", "data.synthetic", "data.fed",
+    "chunk", "metrics", "tracking", "data", "data.synthetic", "data.fed", "devices",
+    "fingerprint",
 }  # fmt: skip
 DOOR = "data.source"
 HOST_PURE = (
     "result", "table", "plots", "published", "baselines", "embedding", "recovery", "claims",
-    "matching", "bimodality",
+    "matching", "bimodality", "memory",
 )  # fmt: skip
-DOES_IO = ("train", "runlog", "report", "experiments", "checkpoint", "viewer")
+DOES_IO = (
+    "train", "runlog", "workdir", "keeper", "report", "experiments", "checkpoint", "viewer",
+    "benchmark",
+)  # fmt: skip
+# Peers that the benchmark times beside saejax.
+PEERS = {"benchmark.recipe", "benchmark.torch_loop", "benchmark.torch_ensemble", "benchmark.saelens"}
 # Of `interpret`: what asks another model or writes, and what reads a store.
 INTERPRET_IO = {"interpret.chat", "interpret.endpoint", "interpret.answers", "interpret.study"}
 INTERPRET_READS = {"interpret.activity", "interpret.measurement"}
@@ -124,7 +130,8 @@ def test_flags_are_the_business_of_experiments_alone(module):
         assert "experiments" not in inner
     if module != "checkpoint":
         assert "orbax" not in outside
-    assert "torch" not in outside
+    if module not in PEERS:
+        assert not outside & {"torch", "sae_lens"}
 
 
 def test_importing_saejax_leaves_pyplot_alone():

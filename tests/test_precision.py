@@ -43,11 +43,16 @@ def test_bf16_keeps_a_sum_that_bfloat16_cannot_hold():
     np.testing.assert_array_equal(matmul(ones, ones.T, "bf16"), [[1001.0]])
 
 
-def test_tf32_is_within_its_operand_rounding():
+def test_tf32_on_a_cpu_rounds_operands_to_ten_bits_and_accumulates_in_float32():
     a, b = operands()
+
+    def rounded(x):
+        mantissa, exponent = np.frexp(x.astype(np.float64))  # in [0.5, 1): the first bit is not stored
+        return np.ldexp(np.round(mantissa * 2**11), exponent - 11)
+
     got = matmul(jnp.array(a), jnp.array(b), "tf32")
-    a, b = np.float64(a), np.float64(b)
-    assert (np.abs(got - a @ b) <= 2.0**-9 * (np.abs(a) @ np.abs(b))).all()
+    assert_is_float32_product(got, rounded(a), rounded(b))
+    assert np.abs(rounded(a) - a).max() > 2e-4
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

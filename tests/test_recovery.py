@@ -14,7 +14,7 @@ from saejax.chunk import draw, features
 from saejax.data.synthetic import Truth
 from saejax.plan import make_plan
 from saejax.recovery import Comparison, compare, measure, of_saes, rarity_correlation
-from saejax.train import start
+from saejax.state import start
 
 BATCH = 6
 SPEC = Synthetic("correlated", d_in=3, n_features=5, avg_active=1.5)

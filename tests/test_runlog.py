@@ -196,8 +196,8 @@ def contents(path):
 def test_a_used_workdir_is_refused_and_left_alone(finished, tmp_path):
     path, _ = finished
     before = contents(path)
-    with pytest.raises(FileExistsError, match=r"workdir: got .*holds a run already.*new or empty"):
-        RunLog(path, {"new": True}, "--new")
+    with pytest.raises(ValueError, match=r"workdir: got .* of other settings: .*steps: got 'nothing'"):
+        RunLog(path, {"settings": {}}, None)
     assert contents(path) == before
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="holds other files already"):
@@ -214,8 +214,9 @@ def test_a_file_as_workdir_is_refused_and_left_alone(tmp_path):
 
 
 def test_an_empty_folder_and_a_deep_new_one_are_taken(tmp_path):
-    RunLog(tmp_path, {}, None)
-    deep = RunLog(tmp_path / "a" / "b", {"x": 1}, None).path
+    RunLog(tmp_path, {}, None).close()
+    with RunLog(tmp_path / "a" / "b", {"x": 1}, None) as log:
+        deep = log.path
     assert {p.name for p in deep.iterdir()} == {"run.json", "metrics.jsonl"}
     assert json.loads((deep / "run.json").read_text()) == {"finished": False, "x": 1}
 

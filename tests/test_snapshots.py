@@ -9,8 +9,8 @@ import pytest
 
 from saejax import SAEConfig, Settings, Sweep, load, train
 from saejax.runlog import RunLog
+from saejax.state import compile_chunk
 from saejax.sweep import public, stream
-from saejax.train import compile_chunk
 
 ROWS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 SWEEP = Sweep(l1=(0.3, 0.01), ratio=(2, 1), seeds=(3, 0), lr=0.05)

@@ -5,11 +5,13 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
 from saejax.checks import check_whole
 from saejax.data.fed import Fed, HostSource
+from saejax.devices import spread
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -56,6 +58,7 @@ def feeds(
     steps: range,
     n_batches: int,
     batch_size: int,
+    mesh: Mesh | None = None,
 ) -> Generator[dict[str, Fed], None, None]:
     """Inputs of one chunk after another on the device; while one is trained on, the next is read.
 
@@ -68,18 +71,20 @@ def feeds(
         steps: number of steps done before each chunk; its stride is the length of a chunk.
         n_batches: evaluation batches.
         batch_size: samples in a batch.
+        mesh: the devices, None for a single one.
 
     Raises:
         ValueError: at the first item, for sizes that a source refuses.
     """
     held_out = {
-        name: jax.device_put(source.evaluation(n_batches, batch_size))
+        name: spread(mesh, source.evaluation(n_batches, batch_size), P(None, "batch"))
         for name, source in sources.items()
     }
 
     def one(name: str, step: int) -> Fed:
         own = [sources[name].feed(seed, step, steps.step, batch_size) for seed in seeds]
         batches = np.stack(own) if len(own) > 1 else own[0][None]
-        return Fed(jax.device_put(np.int32(step)), jax.device_put(batches), held_out[name])
+        there = spread(mesh, batches, P(None, None, "batch"))
+        return Fed(spread(mesh, np.int32(step)), there, held_out[name])
 
     yield from prefetch(lambda step: {name: one(name, step) for name in sources}, steps, ahead=1)

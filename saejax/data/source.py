@@ -4,6 +4,7 @@ A source is pure: `sample` is traced into the training step and gets its arrays 
 into `shared` (one copy for all seeds) and what `setup` makes from a seed's key.
 """
 
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -113,7 +114,8 @@ class ArraySource:
         return shared[jax.random.randint(key, (batch_size,), 0, shared.shape[0])]
 
     def describe(self) -> dict[str, Any]:
-        return {"type": "array", "rows": self.shared.shape[0], "d_in": self.d_in}
+        digest = hashlib.sha256(np.asarray(self.shared).tobytes()).hexdigest()
+        return {"type": "array", "rows": self.shared.shape[0], "d_in": self.d_in, "sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -154,7 +156,20 @@ class FunctionSource:
 
     def describe(self) -> dict[str, Any]:
         name = getattr(self.function, "__name__", type(self.function).__name__)
-        return {"type": "function", "name": name, "d_in": self.d_in}
+        return {
+            "type": "function", "name": name, "d_in": self.d_in, "sha256": _program(self.function)
+        }  # fmt: skip
+
+
+def _program(function: Callable[[PRNGKeyArray], Any]) -> str:
+    """SHA-256 of what a function computes: its traced program, and the arrays that it captured."""
+    traced = jax.make_jaxpr(function)(jax.random.key(0))
+    # Places of Python objects in memory are another in each process.
+    sha = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr)).encode())
+    for captured in traced.consts:
+        is_key = jnp.issubdtype(captured.dtype, jax.dtypes.prng_key)
+        sha.update(np.asarray(jax.random.key_data(captured) if is_key else captured).tobytes())
+    return sha.hexdigest()
 
 
 def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:

@@ -157,19 +157,19 @@ def _grid(specs: dict[str, Synthetic]) -> Result:
 
 def main(argv: list[str]) -> None:
     """Fits everything, and leaves the report in the workdir."""
-    with command.one_line_errors(argv, FLAGS.workdir):
+    with command.one_line_errors(argv, FLAGS.workdir, goes_on=False):
         plan, maps, grid = config()
         for module, package in (("sklearn", "scikit-learn"), ("kmedoids", "kmedoids")):
             baselines.require(module, package, "the baselines study")
         saes = recovery.of_saes(grid, plan) if grid is not None else {}
         was_there = Path(FLAGS.workdir).exists()
-        path = runlog.new_workdir(FLAGS.workdir)
+        path = workdir.new_workdir(FLAGS.workdir)
         fits = path / "fits.jsonl"
         try:
             _run(path, plan, maps, grid, saes)
         except BaseException:
             if not (fits.exists() and fits.stat().st_size):
-                runlog.discard(path, fits.name, was_there)
+                workdir.discard(path, fits.name, was_there)
             raise
         print(f"report: {report.write(path)}")
 

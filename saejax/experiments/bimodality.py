@@ -93,16 +93,21 @@ def config() -> tuple[Sweep, Settings, AnalysisSettings]:
 
 def main(argv: list[str]) -> None:
     """Runs all stages, and leaves the report in the workdir."""
-    with command.one_line_errors(argv, FLAGS.workdir, stages=True):
+    with command.one_line_errors(argv, FLAGS.workdir, stages=True) as until_end:
         sweep, settings, analysis = config()
-        path = command.continued_workdir(FLAGS, "bimodality", FOLDERS)
+        width = hook_width(language.settings(FLAGS)[0], FLAGS.hook)
+        plan = dictionaries.planned(FLAGS, width, sweep, settings)
+        if FLAGS.dry_run:
+            command.dry_run(plan)
+            return
+        path = command.continued_workdir(FLAGS, "bimodality", FOLDERS, until_end)
         lm_folder = Path(FLAGS.workdir_lm or path / "lm")
         stages = language.Stages()
         corpus = language.text(FLAGS, stages, lm_folder / "text")
         lm = language.language_model(FLAGS, stages, corpus, lm_folder / "model")
         store = language.activations(FLAGS, stages, lm, corpus, Path(FLAGS.store or path / "store"))
         folder = Path(FLAGS.dictionaries or path / "dictionaries")
-        result = dictionaries.trained(stages, folder, store, FLAGS.held_out, sweep, settings)
+        result = dictionaries.trained(FLAGS, stages, folder, store, sweep, settings)
         windows = spread_windows(corpus.validation, FLAGS.eval_windows, FLAGS.context + 1)
         run = {
             "study": {"name": "bimodality", "l1_shown": FLAGS.l1_shown, **asdict(analysis)},

@@ -3,19 +3,26 @@
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from absl import app, flags, logging
 
-from saejax import runlog
+from saejax import runlog, workdir
 from saejax.data.synthetic import KINDS, Synthetic
-from saejax.differences import differences
+from saejax.experiments import process
+from saejax.forecast import describe_plan, probe
+from saejax.memory import estimate
+from saejax.plan import Plan, make_plan
 from saejax.precision import PRECISIONS
 from saejax.resample import REVIVALS, Resample
+from saejax.result import Result
+from saejax.settings import Settings
+from saejax.sweep import Sweep
+from saejax.train import train
 
 
 def texts(values: Sequence[Any]) -> list[str]:
@@ -26,7 +33,8 @@ def texts(values: Sequence[Any]) -> list[str]:
 def define_workdir(own: flags.FlagValues, default: str | None) -> None:
     """The flag `--workdir`, required where there is no default."""
     flags.DEFINE_string(
-        "workdir", default, "Folder for the results; new or empty.", flag_values=own,
+        "workdir", default, "Folder for the results: new, empty, or of the same run, which goes on.",
+        flag_values=own,
         required=default is None,
     )  # fmt: skip
 
@@ -43,6 +51,16 @@ def define_training(
     flags.DEFINE_list("lr", texts(lr), "Adam's learning rates.", flag_values=own)
     flags.DEFINE_integer("steps", steps, "Training steps.", flag_values=own)
     flags.DEFINE_integer("eval_every", eval_every, "Steps between evaluations.", flag_values=own)
+    flags.DEFINE_integer(
+        "checkpoint_every", None, "Steps between checkpoints, a multiple of eval_every. Default: one "
+        "each five minutes.", flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_integer(
+        "keep_checkpoints", 2, "How many of the newest checkpoints are kept.", flag_values=own
+    )
+    flags.DEFINE_bool(
+        "dry_run", False, "Print what the run needs and how long it takes, and end.", flag_values=own
+    )
     flags.DEFINE_enum(
         "matmul_precision", "highest", list(PRECISIONS), "Operands of the products.", flag_values=own
     )
@@ -50,6 +68,11 @@ def define_training(
         "cell_batch", None, "Cells of one width trained side by side. Default: 1 on a CPU, else as "
         "many as fit.", flag_values=own,
     )  # fmt: skip
+
+
+def saving(own: flags.FlagValues) -> dict[str, int | None]:
+    """The arguments of `saejax.train` that say when a run is saved."""
+    return {name: own[name].value for name in ("checkpoint_every", "keep_checkpoints")}
 
 
 def define_revival(own: flags.FlagValues, every: int = 0) -> None:
@@ -174,34 +197,68 @@ def flagfile(own: flags.FlagValues) -> str:
     lines = [
         f"--{name}={','.join(value) if isinstance(value, list) else value}"
         for name in own
-        if (value := own[name].value) is not None
+        if name not in workdir.PROCESS_FLAGS and (value := own[name].value) is not None
     ]
     return "\n".join(lines) + "\n"
 
 
-def continued_workdir(own: flags.FlagValues, study: str, folders: Sequence[str]) -> Path:
+def trained(
+    own: flags.FlagValues, sweep: Sweep, data: Any, settings: Settings, study: Mapping[str, Any]
+) -> Result | None:
+    """The trained sweep of a study; None where there is nothing more to do for this process.
+
+    With `--dry_run` the plan is printed instead, and of several processes the first alone goes on to
+    the report.
+    """
+    if own["dry_run"].value:
+        dry_run(make_plan(sweep, data, settings))
+        return None
+    result = train(
+        sweep,
+        data,
+        settings,
+        workdir=str(own["workdir"].value),
+        flags=flagfile(own),
+        study=study,
+        **saving(own),
+    )
+    return result if process.first() else None
+
+
+def dry_run(plan: Plan) -> None:
+    """Prints what a run needs and how long it will take, from a short measurement."""
+    print(describe_plan(plan, estimate(plan), probe(plan)))
+
+
+def continued_workdir(
+    own: flags.FlagValues, study: str, folders: Sequence[str], until_end: ExitStack
+) -> Path:
     """The workdir of a study in stages: new, empty, or left by an interrupted run of the same flags.
 
     Args:
         own: the study's flags.
         study: its name.
         folders: flags that say where stages lie, which may change when a run goes on.
+        until_end: holds the folder's lock.
 
     Raises:
         FileExistsError: for a finished run, and a folder of anything else.
+        BlockingIOError: for a folder that another process is using.
         ValueError: naming each flag that differs from the interrupted run's.
     """
     path, text = Path(str(own["workdir"].value)), flagfile(own)
     if not (path / "run.json").exists():
         was_there = path.exists()
-        path = runlog.new_workdir(path)
+        path = workdir.new_workdir(path)
         try:
             runlog.write_run(path, {"study": {"name": study}}, finished=False)
             runlog.write_text(path / "config.flags", text)
         except BaseException:
-            runlog.discard(path, "config.flags", was_there)
+            workdir.discard(path, "config.flags", was_there)
             raise
+        until_end.enter_context(workdir.held(path))
         return path
+    until_end.enter_context(workdir.held(path))
     run = runlog.read_run(path)
     if run["finished"] or run.get("study", {}).get("name") != study:
         raise FileExistsError(
@@ -209,8 +266,7 @@ def continued_workdir(own: flags.FlagValues, study: str, folders: Sequence[str])
             f"empty, or an interrupted run of {study} (nothing is ever overwritten)"
         )
     before = (path / "config.flags").read_text(encoding="utf-8")
-    now, then = ({k: v for k, v in _pairs(t) if k not in ("workdir", *folders)} for t in (text, before))
-    different = differences(now, then)
+    different = workdir.other_flags(text, before, folders)
     if different:
         raise ValueError(
             f"workdir: got {str(path)!r}, where a run with other flags was interrupted: "
@@ -218,13 +274,6 @@ def continued_workdir(own: flags.FlagValues, study: str, folders: Sequence[str])
         )
     runlog.write_text(path / "config.flags", text)
     return path
-
-
-def _pairs(text: str) -> Iterator[tuple[str, str]]:
-    """Names and values of a flagfile's flags."""
-    for line in text.splitlines():
-        name, _, value = line.removeprefix("--").partition("=")
-        yield name, value
 
 
 @contextmanager
@@ -245,28 +294,36 @@ def flag_names(**flag_of: str) -> Iterator[None]:
 
 
 @contextmanager
-def one_line_errors(argv: list[str], workdir: str, stages: bool = False) -> Iterator[None]:
+def one_line_errors(
+    argv: list[str], workdir: str, stages: bool = False, goes_on: bool = True
+) -> Iterator[ExitStack]:
     """Ends the command with one line where its input is bad or somebody pressed Ctrl-C.
 
     Args:
         argv: what is left of the command line.
         workdir: of the run.
-        stages: whether the same command goes on after an interruption.
+        stages: whether it works in stages, of which it keeps those that are whole.
+        goes_on: whether the same command goes on after an interruption.
+
+    Yields:
+        What is left when the command ends, as a workdir that it holds.
     """
     logging.set_verbosity(logging.WARNING)  # JAX announces every backend that it does not find
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         if len(argv) > 1:
             raise ValueError(f"got the argument {argv[1]!r}, allowed: flags only")
-        yield
+        with ExitStack() as until_end:
+            yield until_end
     except (ValueError, OSError, ImportError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         if stages:
             sys.exit(f"interrupted; whole stages are kept in {workdir}, the same command goes on")
         if (Path(workdir) / "run.json").exists():
+            also = "the same command goes on, " if goes_on else ""
             sys.exit(
-                f"interrupted; what was measured so far is in {workdir}, and "
+                f"interrupted; what was measured so far is in {workdir}, {also}and "
                 f"`python -m saejax.report {workdir}` shows it"
             )
         sys.exit("interrupted before anything was measured")
@@ -291,4 +348,11 @@ def run(main: Callable[[list[str]], None], own: flags.FlagValues) -> None:
             sys.exit(f"error: {error}")
         return rest
 
-    app.run(main, flags_parser=parse)
+    def begin(argv: list[str]) -> None:
+        try:
+            process.begin(own)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        main(argv)
+
+    app.run(begin, flags_parser=parse)

@@ -1,16 +1,19 @@
 """The stage of a study in which dictionaries are trained on a store of activations."""
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from absl import flags
+from jaxtyping import Float
 
 from saejax import runlog
 from saejax.data.activations import StoreSource
+from saejax.data.manifest import DTYPES
 from saejax.data.store import Store
-from saejax.differences import differences
-from saejax.experiments import language
-from saejax.plan import make_plan
+from saejax.experiments import command, language, process
+from saejax.plan import Plan, make_plan
 from saejax.result import Result
 from saejax.settings import Settings
 from saejax.sweep import Sweep
@@ -25,6 +28,7 @@ def define(own: flags.FlagValues) -> None:
     )  # fmt: skip
     flags.DEFINE_integer("batch_size", 512, "Activations in a batch.", flag_values=own)
     flags.DEFINE_integer("eval_batches", 16, "Held-out batches in an evaluation.", flag_values=own)
+    process.define_cache(own)
     flags.DEFINE_float("held_out", 0.02, "Share of the activations never trained on.", flag_values=own)
 
 
@@ -45,40 +49,56 @@ def check_held_out(own: flags.FlagValues, settings: Settings) -> None:
         )
 
 
-def check_fit(d_in: int, sweep: Sweep, settings: Settings) -> None:
-    """Refuses, before there are activations, a sweep that could not be trained on them.
+@dataclass(frozen=True)
+class Promised:
+    """A store that an earlier stage has yet to make: its shapes, for a plan."""
+
+    d_in: int
+    dtype: str
+    n_features: None = None
+
+    def feed(
+        self, seed: int, step: int, n_steps: int, batch_size: int
+    ) -> Float[np.ndarray, "n_steps batch d_in"]:
+        return self._numbers(n_steps, batch_size)
+
+    def evaluation(self, n_batches: int, batch_size: int) -> Float[np.ndarray, "n_batches batch d_in"]:
+        return self._numbers(n_batches, batch_size)
+
+    def mean(self) -> Float[np.ndarray, " d_in"]:
+        return np.zeros(self.d_in)
+
+    def describe(self) -> dict[str, Any]:
+        return {"type": "store", "d_in": self.d_in, "dtype": self.dtype}
+
+    def _numbers(self, *n: int) -> Float[np.ndarray, "n batch d_in"]:
+        return np.random.default_rng(0).normal(size=(*n, self.d_in)).astype(DTYPES[self.dtype][0])
+
+
+def planned(own: flags.FlagValues, d_in: int, sweep: Sweep, settings: Settings) -> Plan:
+    """The plan of a sweep before there are activations.
 
     Raises:
-        ValueError: as `saejax.plan.make_plan`.
+        ValueError: as `saejax.plan.make_plan`, for a sweep that could not be trained on them.
     """
-    make_plan(sweep, np.zeros((1, d_in), np.float32), settings)
+    return make_plan(sweep, {"activations": Promised(d_in, own.store_dtype)}, settings)
 
 
 def trained(
-    stages: language.Stages, folder: Path, store: Store, held_out: float, sweep: Sweep,
+    own: flags.FlagValues, stages: language.Stages, folder: Path, store: Store, sweep: Sweep,
     settings: Settings,
 ) -> Result:  # fmt: skip
-    """The trained dictionaries, or those of an earlier run.
+    """The trained dictionaries, those of an earlier run, or those of an interrupted one that goes on.
 
     Raises:
-        ValueError: for a folder of other settings or another store, and one whose training was
-            interrupted.
+        ValueError: for a folder of other settings or another store.
     """
-    data = {"activations": StoreSource(store, held_out)}
-    reused = (folder / "run.json").exists()
-    with stages.stage("dictionaries", folder, reused) as remarks:
-        if not reused:
-            result = train(sweep, data, settings, workdir=folder)
-        else:
-            plan, run = make_plan(sweep, data, settings).describe(), runlog.read_run(folder)
-            if not run["finished"]:
-                raise ValueError(
-                    f"dictionaries: got {str(folder)!r}, whose training was interrupted; allowed: a "
-                    "finished sweep, or a new folder (--dictionaries=NEW) to train it again"
-                )
-            names = ("coords", "d_sae", "settings", "data")
-            different = differences({n: plan[n] for n in names}, {n: run[n] for n in names})
-            language.refuse("dictionaries", folder, different)
-            result = runlog.load(folder)
+    data = {"activations": StoreSource(store, own.held_out)}
+    reused = (folder / "run.json").exists() and runlog.read_run(folder)["finished"]
+    with (
+        stages.stage("dictionaries", folder, reused) as remarks,
+        command.flag_names(workdir="dictionaries"),
+    ):
+        result = train(sweep, data, settings, workdir=folder, **command.saving(own))
         remarks.append(f"{result.final['frozen_at'].size} dictionaries, {settings.steps:,} steps")
     return result

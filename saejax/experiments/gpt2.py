@@ -106,16 +106,19 @@ def config() -> tuple[Sweep, Settings, InterpretSettings]:
 
 def main(argv: list[str]) -> None:
     """Runs all stages, and leaves report and viewer in the workdir."""
-    with command.one_line_errors(argv, FLAGS.workdir, stages=True):
+    with command.one_line_errors(argv, FLAGS.workdir, stages=True) as until_end:
         sweep, settings, analysis = config()
         asked = labels.chat(FLAGS, Path(FLAGS.workdir), analysis.label_contexts)
         stages = language.Stages()
         loaded = pretrained.load(FLAGS, stages)
         shape = language.settings(FLAGS)[0] if loaded is None else loaded.model.config
         with command.flag_names(ratio="expansion"):
-            dictionaries.check_fit(hook_width(shape, FLAGS.hook), sweep, settings)
+            plan = dictionaries.planned(FLAGS, hook_width(shape, FLAGS.hook), sweep, settings)
+        if FLAGS.dry_run:
+            command.dry_run(plan)
+            return
         # Only now, since a workdir keeps the flags that it was begun with.
-        path = command.continued_workdir(FLAGS, "gpt2", MAY_CHANGE)
+        path = command.continued_workdir(FLAGS, "gpt2", MAY_CHANGE, until_end)
         folder = Path(FLAGS.workdir_lm or path / "lm")
         corpus = language.text(FLAGS, stages, folder / "text", loaded)
         if loaded is None:
@@ -126,7 +129,7 @@ def main(argv: list[str]) -> None:
         store_folder = Path(FLAGS.store or path / "store")
         store = language.activations(FLAGS, stages, lm, corpus, store_folder, cut)
         trained = Path(FLAGS.dictionaries or path / "dictionaries")
-        result = dictionaries.trained(stages, trained, store, FLAGS.held_out, sweep, settings)
+        result = dictionaries.trained(FLAGS, stages, trained, store, sweep, settings)
         with stages.stage("analysis", path, False) as remarks:
             vocabulary = token_texts(corpus.tokenizer(), lm.model.config.vocab_size)
             text = stored_text(store, vocabulary, analysis.sample_tokens)

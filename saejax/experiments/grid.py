@@ -7,11 +7,10 @@ from absl import flags
 
 from saejax import report
 from saejax.data.synthetic import KINDS, Synthetic
-from saejax.experiments import command
+from saejax.experiments import command, process
 from saejax.report.sweep import comparisons
 from saejax.settings import Settings
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS, Sweep
-from saejax.train import train
 
 DEFAULT = Settings()
 FLAGS = flags.FlagValues()
@@ -34,6 +33,8 @@ flags.DEFINE_float(
 )
 flags.DEFINE_integer("batch_size", DEFAULT.batch_size, "Samples in a batch.", flag_values=FLAGS)
 command.define_revival(FLAGS)
+process.define_cache(FLAGS)
+process.define_distributed(FLAGS)
 
 
 def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
@@ -64,9 +65,9 @@ def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
 def main(argv: list[str]) -> None:
     """Trains, measures, and leaves the report in the workdir."""
     with command.one_line_errors(argv, FLAGS.workdir):
-        result = train(
-            *config(), workdir=FLAGS.workdir, flags=command.flagfile(FLAGS), study={"name": "grid"}
-        )
+        result = command.trained(FLAGS, *config(), study={"name": "grid"})
+        if result is None:
+            return
         page = report.write(FLAGS.workdir)
     for dataset in result.coords["dataset"]:
         try:

@@ -10,11 +10,10 @@ from absl import flags
 from saejax import report
 from saejax.data.source import FullBatch
 from saejax.data.tokens import TokenTable, published, read_csv, to_json
-from saejax.experiments import command
+from saejax.experiments import command, process
 from saejax.sae import SAEConfig
 from saejax.settings import Settings
 from saejax.sweep import Sweep
-from saejax.train import train
 
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "runs/tokens")
@@ -32,6 +31,8 @@ flags.DEFINE_float(
     "own_purity", 0.9, "Share of a latent's activation that must fall on a group for the latent to be "
     "the group's own.", flag_values=FLAGS,
 )  # fmt: skip
+process.define_cache(FLAGS)
+process.define_distributed(FLAGS)
 
 
 def config() -> tuple[TokenTable, Sweep, Settings]:
@@ -75,14 +76,10 @@ def main(argv: list[str]) -> None:
     """Trains, and leaves the report in the workdir."""
     with command.one_line_errors(argv, FLAGS.workdir):
         table, sweep, settings = config()
-        train(
-            sweep,
-            {"tokens": FullBatch(jnp.asarray(table.x))},
-            settings,
-            workdir=FLAGS.workdir,
-            flags=command.flagfile(FLAGS),
-            study={"name": "tokens", "own_purity": FLAGS.own_purity, "table": to_json(table)},
-        )
+        study = {"name": "tokens", "own_purity": FLAGS.own_purity, "table": to_json(table)}
+        data = {"tokens": FullBatch(jnp.asarray(table.x))}
+        if command.trained(FLAGS, sweep, data, settings, study=study) is None:
+            return
         print(f"report: {report.write(FLAGS.workdir)}")
 
 

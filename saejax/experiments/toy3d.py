@@ -9,11 +9,10 @@ from absl import flags
 
 from saejax import recovery, report
 from saejax.data.synthetic import KINDS, Synthetic
-from saejax.experiments import command
+from saejax.experiments import command, process
 from saejax.runlog import append_rows
 from saejax.settings import Settings
 from saejax.sweep import Sweep
-from saejax.train import train
 
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "runs/toy3d")
@@ -31,6 +30,8 @@ flags.DEFINE_integer(
     "pca_draws", 100, "Seeds over which PCA is measured; each draws its own features.",
     flag_values=FLAGS, lower_bound=1,
 )  # fmt: skip
+process.define_cache(FLAGS)
+process.define_distributed(FLAGS)
 # Samples that PCA sees.
 PCA_SAMPLES = 8192
 
@@ -71,19 +72,16 @@ def main(argv: list[str]) -> None:
     """Trains, measures PCA beside it, and leaves the report in the workdir."""
     with command.one_line_errors(argv, FLAGS.workdir):
         sweep, data, settings = config()
-        result = train(
-            sweep,
-            data,
-            settings,
-            workdir=FLAGS.workdir,
-            flags=command.flagfile(FLAGS),
-            study={"name": "toy3d"},
-        )
+        result = command.trained(FLAGS, sweep, data, settings, study={"name": "toy3d"})
+        if result is None:
+            return
         seeds, batch_size = range(FLAGS.pca_draws), settings.batch_size
         plan = recovery.Comparison(
             {FLAGS.dataset: data}, ("pca",), seeds, (PCA_SAMPLES,), (), batch_size
         )
-        append_rows(Path(FLAGS.workdir) / "pca.jsonl", [found.row for found in recovery.compare(plan)])
+        measured = Path(FLAGS.workdir) / "pca.jsonl"
+        measured.unlink(missing_ok=True)
+        append_rows(measured, [found.row for found in recovery.compare(plan)])
         print("drawing the report")
         page = report.write(FLAGS.workdir)
     try:

@@ -27,6 +27,8 @@ from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
 from saejax.lm.settings import LMSettings
 from saejax.lm.steps import State, learning_rate, optimizer, start, train_steps
 from saejax.runlog import append_rows, read_rows, write_text
+from saejax.stopping import Stop, stopping
+from saejax.workdir import held
 
 # Places in the token array are int32 in the compiled step.
 MOST_TOKENS = 2**31 - 1
@@ -71,7 +73,8 @@ def train_lm(
     """Trains a model, or goes on where a run in the same workdir was interrupted.
 
     A run that was interrupted and resumed ends with the same weights and rows, bit for bit on the same
-    kind of machine, as one that was not. In a workdir whose run has ended nothing is trained.
+    kind of machine, as one that was not. SIGTERM and Ctrl-C save after the evaluation that comes next.
+    In a workdir whose run has ended nothing is trained.
 
     Args:
         config: shape of the model; its vocabulary must be the corpus's.
@@ -87,6 +90,7 @@ def train_lm(
         ValueError: before work starts, naming the argument: another vocabulary, too few or too many
             tokens, a workdir of another configuration.
         FileExistsError: for a workdir that holds other files.
+        BlockingIOError: for one that another process is using.
         FloatingPointError: when the training loss is no number any more; the checkpoints are kept.
     """
     every = settings.eval_every
@@ -101,21 +105,25 @@ def train_lm(
     path = Path(workdir)
     plan = _describe(config, settings, corpus)
     _claim(path, plan)
-    with Checkpoints(path / "checkpoints", keep) as checkpoints:
-        state, done = start(config, settings), max(checkpoints.steps(), default=0)
-        if done:
-            state = checkpoints.restore(state, done)
+    with (
+        held(path),
+        Checkpoints(path / "checkpoints", keep) as checkpoints,
+        stopping() as stop,
+    ):
+        state = start(config, settings)
+        done, state = checkpoints.newest(lambda _: state) or (0, state)
         rows = [r for r in _rows(path) if r["step"] <= done]
         write_text(path / "loss.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if done < settings.steps:
-            state = _run(state, done, corpus, settings, path, checkpoints, saves, progress, rows)
+            state = _run(state, done, corpus, settings, path, checkpoints, saves, progress, rows, stop)
+        checkpoints.wait()
         write_text(path / "lm.json", json.dumps(plan | {"finished": True}, indent=1))
     return TrainedLM(state.model, rows, plan | {"finished": True})
 
 
 def _run(
     state: State, done: int, corpus: Corpus, settings: LMSettings, path: Path,
-    checkpoints: Checkpoints, saves: int, progress: bool, rows: list[dict[str, float]],
+    checkpoints: Checkpoints, saves: int, progress: bool, rows: list[dict[str, float]], stop: Stop,
 ) -> State:  # fmt: skip
     """Trains to the end; appends to `rows` and to the workdir while it goes."""
     tokens = jnp.asarray(corpus.train)
@@ -140,8 +148,14 @@ def _run(
                 )
             rows.append(row)
             append_rows(path / "loss.jsonl", [row])
-            if at % saves == 0 or at == settings.steps:
+            if at % saves == 0 or at == settings.steps or stop.asked():
                 checkpoints.save(at, state)
+            if stop.asked():
+                checkpoints.wait()
+                stop.leave(
+                    f"language model stopped at step {at:,} of {settings.steps:,} and saved; the same "
+                    "command goes on from there"
+                )
             bar.set_postfix_str(f"validation loss {row['validation_loss']:.3f} nats")
             bar.update(settings.eval_every)
     return state

@@ -1,0 +1,133 @@
+"""What a run holds on its devices: how it starts, and the compiled chunk that moves it on."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Integer
+
+from saejax.chunk import Groups, chunk, draw, snapshot
+from saejax.data.fed import HostSource
+from saejax.data.source import AnySource, Source
+from saejax.devices import CELLS, EVERYWHERE, sharding, spread
+from saejax.plan import Plan
+from saejax.sweep import Hyper, hypers, init_cells, stream
+
+
+class State(NamedTuple):
+    """Everything on the devices. What changes comes first; the rest are inputs of every chunk."""
+
+    groups: Groups
+    spare: Groups
+    matches: tuple
+    arrays: dict
+    seeds: Integer[Array, " seeds"]
+    hyper: Hyper
+
+
+def start(plan: Plan) -> State:
+    """Fresh weights, the data sets' arrays and the swept numbers of a run, on the devices.
+
+    What host sources feed is not among the arrays yet.
+    """
+    everywhere = sharding(plan.mesh, EVERYWHERE)
+    cells = sharding(plan.mesh, CELLS)
+    seeds = spread(plan.mesh, np.array(plan.sweep.seeds, np.uint32))
+
+    def arrays(source: Source) -> tuple[Any, Any]:
+        setup = jax.vmap(lambda s: source.setup(stream(s, "truth")))
+        return spread(plan.mesh, source.shared), jax.jit(setup, out_shardings=everywhere)(seeds)
+
+    own = {name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)}
+    middle = centers(plan, own, seeds)
+
+    def group(d_sae: int) -> Any:
+        sizes = (plan.shape[0], plan.n_hyper, plan.source.d_in, d_sae)
+        fresh = partial(_fresh, sizes=sizes, settings=plan.settings)
+        return jax.jit(fresh, out_shardings=cells)(seeds, middle)
+
+    groups = tuple(group(d_sae) for d_sae in plan.d_sae)
+    match = None
+    if plan.source.n_features:
+        at = (plan.n_source, plan.n_hyper, plan.source.n_features)
+        match = jax.jit(
+            lambda: (jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)), out_shardings=cells
+        )()
+    return State(
+        groups=groups,
+        spare=empty(plan, groups),
+        matches=(match,) * len(groups),
+        arrays=own,
+        seeds=seeds,
+        hyper=spread(plan.mesh, hypers(plan.sweep)),
+    )
+
+
+def _fresh(seeds: Array, middle: Array | None, sizes: tuple, settings: Any) -> Any:
+    return init_cells(seeds, *sizes, settings, middle)
+
+
+def empty(plan: Plan, groups: Groups) -> Groups:
+    """Buffers of the shapes of the groups, where they lie."""
+    zeros = jax.jit(
+        lambda: jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), groups),
+        out_shardings=sharding(plan.mesh, CELLS),
+    )
+    return zeros()
+
+
+def centers(
+    plan: Plan, arrays: dict, seeds: Integer[Array, " seeds"]
+) -> Float[Array, "source d_in"] | None:
+    """Mean of every source's samples, where "tied" weights have their b_dec; None for others.
+
+    Of host sources it is the mean of all samples, of the others that of `eval_batches` batches.
+    """
+    s = plan.settings
+    if s.sae.init != "tied" or not s.sae.use_b_dec:
+        return None
+
+    def one(name: str, source: AnySource) -> Any:
+        if isinstance(source, HostSource):
+            mean = np.asarray(source.mean(), np.float32)
+            return spread(plan.mesh, np.broadcast_to(mean, (len(plan.sweep.seeds), source.d_in)))
+        samples = partial(draw, {name: source}, name="init", batch_size=s.batch_size)
+        several = partial(samples, step=jnp.int32(0), n_batches=s.eval_batches)
+        mean = jax.jit(
+            lambda own, seeds: several(own, seeds).mean((1, 2)),
+            out_shardings=sharding(plan.mesh, EVERYWHERE),
+        )
+        return mean({name: arrays[name]}, seeds)
+
+    parts = [one(name, source) for name, source in plan.sources.items()]
+    return jax.jit(jnp.concatenate, out_shardings=sharding(plan.mesh, EVERYWHERE))(parts)
+
+
+def compile_chunk(plan: Plan, state: State) -> Any:
+    """The compiled chunk of a run: takes the parts of a state and the number of steps done."""
+    run = partial(chunk, **_fixed(plan))
+    at = None
+    if plan.mesh is not None:
+        cells, everywhere = sharding(plan.mesh, CELLS), sharding(plan.mesh, EVERYWHERE)
+        # Every process reads the measurements.
+        at = cells, cells, cells, everywhere, everywhere
+    jitted = jax.jit(run, donate_argnums=(0, 1), out_shardings=at)
+    return jitted.lower(*state, np.int32(0)).compile()
+
+
+def first_snapshot(plan: Plan, state: State) -> Any:
+    """The snapshot before training, with the leading axis that a chunk's snapshots have."""
+    take = jax.jit(partial(snapshot, **_fixed(plan)), out_shardings=sharding(plan.mesh, EVERYWHERE))
+    first = take(state.groups, state.arrays, state.seeds, state.hyper, np.int32(0))
+    return jax.tree.map(lambda a: a[None], jax.device_get(first))
+
+
+def _fixed(plan: Plan) -> dict[str, Any]:
+    return {
+        "sources": plan.sources,
+        "settings": plan.settings,
+        "cell_batches": plan.cell_batches,
+        "mesh": plan.mesh,
+    }
