@@ -95,6 +95,15 @@ class Checkpoints:
         """The steps that have a checkpoint on disk, oldest first."""
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
 
+    def _common_steps(self) -> list[int]:
+        """The steps that the first process sees, in all: a network disk may show others others."""
+        steps = self.steps()
+        if jax.process_count() == 1:
+            return steps
+        mine = np.full(64, -1, np.int32)
+        mine[: len(steps)] = steps[-64:]
+        return [int(step) for step in multihost_utils.broadcast_one_to_all(mine) if step >= 0]
+
     def save(self, step: int, tree: Any) -> None:
         """Starts to write a tree, after the one before is on disk.
 
@@ -119,7 +128,7 @@ class Checkpoints:
                 raise TypeError(f"{name}: got {type(leaf).__name__}, allowed: an array")
             if not bits(leaf.dtype):
                 raise ValueError(f"{name}: got {leaf.dtype}, allowed: {ALLOWED}")
-        newest = max(*self.steps(), self._writing, -1)
+        newest = max(*self._common_steps(), self._writing, -1)
         if step <= newest:
             raise ValueError(f"step: got {step}, allowed: above {newest}, the newest in {self.folder}")
         self.wait()
@@ -169,7 +178,7 @@ class Checkpoints:
         """
         self.wait()
         damaged: dict[int, str] = {}
-        for step in reversed(self.steps()):
+        for step in reversed(self._common_steps()):
             try:
                 tree = self.restore(like(step), step)
             except DamagedCheckpoint as error:
@@ -206,7 +215,7 @@ class Checkpoints:
             ValueError: naming the leaf, for a tree of other paths, shapes or dtypes.
             DamagedCheckpoint: for files that are not what was written.
         """
-        if step not in (steps := self.steps()):
+        if step not in (steps := self._common_steps()):
             raise FileNotFoundError(f"step: got {step}, allowed in {self.folder}: {steps}")
         wanted = _table(like)
         for name, leaf in wanted.items():
@@ -254,7 +263,8 @@ class Checkpoints:
         if jax.process_index() == 0 and self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.name == _DELETED or ocp.utils.TMP_DIR_SUFFIX in path.name:
-                    shutil.rmtree(path)
+                    # Network disks keep files that are open under another name for a while.
+                    shutil.rmtree(path, ignore_errors=True)
 
 
 def _table(tree: Any) -> dict[str, Any]:

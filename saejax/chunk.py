@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from saejax import devices, metrics, tracking
@@ -53,6 +53,12 @@ def draw(
     return jnp.concatenate(parts)
 
 
+def _whole(sources: Mapping[str, AnySource], mesh: Mesh | None, x: Array) -> Array:
+    """Batches that every device draws whole; what the host feeds lies divided, and stays so."""
+    fed = all(isinstance(source, HostSource) for source in sources.values())
+    return x if fed else devices.everywhere(mesh, x)
+
+
 def train_steps(
     groups: Groups, spare: Groups, arrays: dict, seeds: Integer[Array, " seeds"], hyper: Hyper,
     step: Int[Array, ""],
@@ -83,13 +89,12 @@ def train_steps(
 
     def one(source: Groups, target: Groups, step: Int[Array, ""]) -> Groups:
         x = draw(sources, arrays, seeds, "batches", step, settings.batch_size)
-        if mesh is not None:
-            x = jax.lax.with_sharding_constraint(x, NamedSharding(mesh, devices.TRAINING))
+        x = _whole(sources, mesh, x)
 
         def keys(d_sae: int) -> Array:
             own = jax.vmap(lambda s: jax.random.fold_in(stream(s, "resample"), d_sae))(seeds)
             own = jax.vmap(jax.random.fold_in, (0, None))(own, step)
-            return jnp.concatenate([own] * len(sources))
+            return devices.everywhere(mesh, jnp.concatenate([own] * len(sources)))
 
         def group(a: Cells, b: Cells, cell_batch: int) -> Cells:
             run = partial(
@@ -179,6 +184,7 @@ def snapshot(
     Arguments as in `chunk`.
     """
     x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
+    x = _whole(sources, mesh, x)
 
     def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
         params = public(cell.params)
@@ -205,7 +211,8 @@ def evaluate(
 ) -> tuple[tuple, dict[str, Array]]:  # fmt: skip
     """Measurements of every cell on fresh batches. Arguments and results as in `chunk`."""
     x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
-    F = features(sources, arrays)
+    x = _whole(sources, mesh, x)
+    F = devices.everywhere(mesh, features(sources, arrays))
 
     def measure(cell: Cells, hyper: Hyper, part: tuple) -> dict[str, Array]:
         x, F = part
@@ -241,24 +248,31 @@ def features(sources: Mapping[str, AnySource], arrays: dict) -> Float[Array, "so
     return jnp.concatenate(parts)
 
 
-def to_next_larger(groups: Groups, order: list[int]) -> Float[Array, "source ratio hyper"]:
+def to_next_larger(
+    groups: Groups, order: list[int], mesh: Mesh | None = None
+) -> Float[Array, "source ratio hyper"]:
     """`mmcs` of every dictionary against the next larger one that differs in width alone.
 
     Args:
         groups: the width groups.
         order: their indices from narrow to wide. The widest gets NaN, and so does a cell whose next
             larger one was frozen as not finite.
+        mesh: the devices, None for a single one.
     """
 
     def mean_best(pair: tuple[Array, Array]) -> Float[Array, ""]:
         own, larger = pair
         return metrics.mmcs(own.T, larger.T)
 
-    shape = groups[0].frozen_at.shape
-    out = [jnp.full(shape, jnp.nan)] * len(groups)
+    def scores(own: Array, larger: Array) -> Float[Array, "source hyper"]:
+        shape = own.shape[:2]
+        flat = tuple(a.reshape(-1, *a.shape[2:]) for a in (own, larger))
+        return jax.lax.map(mean_best, flat).reshape(shape)
+
+    cells = devices.CELLS
+    compare = devices.each_device(mesh, scores, (cells, cells), cells)
+    out = [jnp.full(groups[0].frozen_at.shape, jnp.nan)] * len(groups)
     for i, j in pairwise(order):
-        pairs = [groups[k].params.W_dec for k in (i, j)]
-        flat = tuple(a.reshape(-1, *a.shape[2:]) for a in pairs)
-        scores = jax.lax.map(mean_best, flat).reshape(shape)
-        out[i] = jnp.where(groups[j].frozen_at < 0, scores, jnp.nan)
+        found = compare(groups[i].params.W_dec, groups[j].params.W_dec)
+        out[i] = jnp.where(groups[j].frozen_at < 0, found, jnp.nan)
     return jnp.stack(out, axis=1)

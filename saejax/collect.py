@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from saejax.chunk import features, to_next_larger
-from saejax.devices import EVERYWHERE, sharding, to_host
+from saejax.devices import to_host
 from saejax.plan import Plan
 from saejax.progress import Progress
 from saejax.result import Result, Snapshots, final_values
@@ -17,7 +17,7 @@ from saejax.sweep import public
 
 def by_axes(plan: Plan, measured: dict[str, Any]) -> dict[str, np.ndarray]:
     """Measurements [source, ratio, hyper, ...] on the host, with the axes of the sweep apart."""
-    on_host = jax.device_get(measured)
+    on_host = to_host(measured)
     return {name: a.reshape(*plan.shape, *a.shape[3:]) for name, a in on_host.items()}
 
 
@@ -34,8 +34,7 @@ def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
     best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
     final = final_values(stacked)
     order = sorted(range(len(plan.d_sae)), key=plan.d_sae.__getitem__)
-    everywhere = sharding(plan.mesh, EVERYWHERE)
-    compare = jax.jit(partial(to_next_larger, order=order), out_shardings=everywhere)
+    compare = jax.jit(partial(to_next_larger, order=order, mesh=plan.mesh))
     final |= by_axes(plan, {"mmcs_to_next_larger": compare(state.groups)})
     truth = features(plan.sources, state.arrays)
     if truth is not None:

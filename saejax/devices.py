@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 AXES = ("source", "hyper", "batch")
 CELLS, SOURCES, HYPERS, EVERYWHERE = P("source", "hyper"), P("source"), P("hyper"), P()
 TRAINING, EVALUATION = P("source", "batch"), P("source", None, "batch")
+RATIOS, TAKEN = P("source", None, "hyper"), P(None, "source", "hyper")
 
 
 class Layout(NamedTuple):
@@ -85,6 +86,16 @@ def each_device(mesh: Mesh | None, f: Callable, in_specs: Any, out_specs: Any) -
     return jax.shard_map(f, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)
 
 
+def everywhere(mesh: Mesh | None, tree: Any) -> Any:
+    """Values that every device computes whole, inside a program.
+
+    Left to itself the compiler divides their computation and exchanges the parts. That takes longer
+    than drawing a batch, and can lock up: devices of one CPU share threads, and exchanges hold some.
+    """
+    at = sharding(mesh, EVERYWHERE)
+    return tree if at is None else jax.lax.with_sharding_constraint(tree, at)
+
+
 def batch_axis(mesh: Mesh | None) -> str | None:
     """The axis over which samples of a batch are divided, None where they are not."""
     return None if mesh is None or mesh.shape["batch"] == 1 else "batch"
@@ -106,6 +117,14 @@ def spread(mesh: Mesh | None, tree: Any, spec: P = EVERYWHERE) -> Any:
         return jax.make_array_from_callback(a.shape, at, lambda index: a[index])
 
     return jax.tree.map(one, tree)
+
+
+def together(name: str) -> None:
+    """Waits until every process has come here; all must."""
+    if jax.process_count() > 1:
+        from jax.experimental import multihost_utils
+
+        multihost_utils.sync_global_devices(name)
 
 
 def to_host(tree: Any) -> Any:

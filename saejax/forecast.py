@@ -84,8 +84,9 @@ class Forecast:
 def probe(plan: Plan) -> Forecast:
     """Measures a small part of a run and scales it to the whole.
 
-    With several devices it is one device's share, on the first device; what devices exchange is not in
-    it. Nor is the time of revivals, of ghosts of latents that die later, and of the mean of a store.
+    With several devices it is one device's share, on the first device. Those of a CPU share its
+    threads, all of which the probe has, so that their shares add up. Not in it: what devices exchange,
+    revivals, ghosts of latents that die later, and the mean of a store.
     Reading from host sources goes on beside the training: the slower of the two counts.
 
     Args:
@@ -97,6 +98,8 @@ def probe(plan: Plan) -> Forecast:
     drawn, seeds = sum(draws.values()), len(part.sweep.seeds) / len(plan.sweep.seeds)
     own = seeds * sum(draws[name] for name in part.sources)
     scale = _work(plan) / _work(part)
+    if jax.local_devices()[0].platform == "cpu":
+        scale *= plan.layout.n_devices
 
     def whole(seconds: float, batches: int) -> float:
         return max(0.0, seconds - batches * own) * scale + batches * drawn

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 
 from saejax.plan import Plan
 from saejax.progress import Progress
-from saejax.state import State, empty
+from saejax.state import empty, start
 
 if TYPE_CHECKING:
     from saejax.checkpoint import Checkpoints
@@ -44,6 +45,15 @@ class Keeper:
     ) -> None:
         if self._opened is not None:
             self._opened.__exit__(kind, error, at)
+            self._opened = None
+
+    def close(self) -> None:
+        """Waits for what is being written, and is done with the folder.
+
+        Raises:
+            OSError: when it could not be written.
+        """
+        self.__exit__(None, None, None)
 
     @property
     def _checkpoints(self) -> "Checkpoints":
@@ -54,31 +64,41 @@ class Keeper:
             self._opened = Checkpoints(self._folder, self._keep)
         return self._opened
 
-    def restore(self, fresh: Progress, chunk: Any) -> Progress:
-        """The newest progress that was saved whole, or the fresh one where there is none.
+    def restore(self, at: Progress, chunk: Any) -> bool:
+        """Puts the newest progress that was saved whole in the place of a fresh one.
 
         Args:
-            fresh: a run that has not begun.
+            at: a run that has not begun.
             chunk: its compiled chunk, which says what one measures.
+
+        Returns:
+            Whether there was any.
 
         Raises:
             ValueError: where there are checkpoints but none is whole.
         """
         if not _first_process_says(self._folder.exists()):
-            return fresh
+            return False
         _, _, _, measured, taken = chunk.out_info
-        found = self._checkpoints.newest(lambda step: self._like(fresh.state, step, measured, taken))
+        fresh = at.state
+        shapes = jax.tree.map(_shape, (fresh.groups, fresh.matches))
+        # What is read takes the place of the fresh arrays, and does not lie beside them.
+        at.state = fresh._replace(groups=(), spare=(), matches=())
+        del fresh
+        found = self._checkpoints.newest(lambda step: self._like(shapes, step, measured, taken))
         if found is None:
-            return fresh
-        step, tree = found
-        state = fresh.state._replace(groups=tree["groups"], matches=tree["matches"])
-        # Only now, so that no second set of buffers lies beside what is being read.
-        state = state._replace(spare=empty(self._plan, state.groups))
-        n = step // self._plan.settings.eval_every
-        history = [{name: a[i] for name, a in tree["history"].items()} for i in range(n)]
-        snapshots = [tree["snapshots"]] if taken is not None else []
-        self._saved = step
-        return Progress(state, step, history, snapshots, tree["seconds"].tolist())
+            state = start(self._plan)
+            at.state = at.state._replace(groups=state.groups, spare=state.spare, matches=state.matches)
+            return False
+        at.done, tree = found
+        self._saved = at.done
+        spare = empty(self._plan, tree["groups"])
+        at.state = at.state._replace(groups=tree["groups"], spare=spare, matches=tree["matches"])
+        n = at.done // self._plan.settings.eval_every
+        at.history = [{name: a[i] for name, a in tree["history"].items()} for i in range(n)]
+        at.snapshots = [tree["snapshots"]] if taken is not None else []
+        at.seconds = tree["seconds"].tolist()
+        return True
 
     def chunk_done(self, progress: Progress) -> None:
         """Saves where it is time.
@@ -119,13 +139,15 @@ class Keeper:
         """
         self._checkpoints.wait()
 
-    def _like(self, state: State, step: int, measured: Mapping[str, Any], taken: Any) -> dict[str, Any]:
+    def _like(
+        self, shapes: tuple[Any, Any], step: int, measured: Mapping[str, Any], taken: Any
+    ) -> dict[str, Any]:
         """A tree of the shapes that a step's checkpoint has."""
         settings, axes = self._plan.settings, self._plan.shape
         n = step // settings.eval_every
         like = {
-            "groups": state.groups,
-            "matches": state.matches,
+            "groups": shapes[0],
+            "matches": shapes[1],
             "history": {
                 name: np.empty((n, *axes, *a.shape[3:]), a.dtype) for name, a in measured.items()
             },
@@ -137,6 +159,12 @@ class Keeper:
                 lambda a: np.empty((n_taken, *a.shape[1:]), a.dtype), taken
             )
         return like
+
+
+def _shape(a: jax.Array) -> jax.ShapeDtypeStruct:
+    """What an array is like and where it lies, without it."""
+    there = a.sharding if isinstance(a.sharding, NamedSharding) else None
+    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there)
 
 
 def _first_process_says(yes: bool) -> bool:

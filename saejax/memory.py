@@ -11,12 +11,12 @@ arrays of a cell,
 
 and of N [batch, n_features] of a seed. The copies are what JAX 0.10's compiler needs for a CPU, read
 off its buffer assignments (BUILD_NOTES.md, "Memory"). For GPUs and TPUs nobody has measured them: there
-they are an estimate, `SAFETY` leaves room for its error, and `_phases` is the one place to correct.
+they are an estimate, `saejax.fits.SAFETY` leaves room for its error, and `_phases` is the one place
+to correct.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -30,8 +30,6 @@ from saejax.mapping import block_shape
 from saejax.settings import Settings
 from saejax.sweep import Sweep, stream
 
-# Share of an accelerator's memory that `default_cell_batches` leaves free: the estimate's error.
-SAFETY = 0.15
 # On a CPU the compiler and the program share the machine's memory with the arrays. Measured with tiny
 # arrays: 0.24 GB for one width group, 0.92 for eight, 0.30 for one with ghosts, 0.65 for three revived.
 PROGRAM, PROGRAM_OF_GROUP, PROGRAM_OF_REVIVAL = 140_000_000, 97_000_000, 75_000_000
@@ -57,6 +55,9 @@ class Planned(Protocol):
 
     @property
     def cell_batches(self) -> tuple[int, ...]: ...
+
+    @property
+    def layout(self) -> Layout: ...
 
     @property
     def local(self) -> Layout: ...
@@ -100,7 +101,7 @@ class Phase(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Sizes:
+class Sizes:
     """The numbers of a plan that memory depends on, those of one device."""
 
     d_in: int
@@ -111,6 +112,7 @@ class _Sizes:
     n_hyper: int
     n_seeds: int
     batch_size: int
+    drawn: tuple[int, int]
     settings: Settings
     data: int
     fed: int
@@ -128,62 +130,7 @@ def estimate(plan: Planned) -> Memory:
     Args:
         plan: of the run.
     """
-    return _estimate(_sizes(plan))
-
-
-def device_memory() -> int:
-    """Bytes that one device has: an accelerator's own; a CPU device has its share of the machine's."""
-    devices = jax.local_devices()
-    stats = devices[0].memory_stats() or {}
-    if "bytes_limit" in stats:
-        return int(stats["bytes_limit"])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
-
-
-def default_cell_batches(plan: Planned) -> tuple[int, ...]:
-    """Cells of each width group that train side by side: 1 on a CPU, else as many as fit.
-
-    Narrow groups choose first, because they gain most. Of all numbers that make equally many blocks it
-    is the smallest: six cells in two blocks are three at a time, though four might fit.
-
-    Args:
-        plan: of the run; its `cell_batches` are not read.
-    """
-    at = _sizes(plan)
-    chosen = (1,) * len(at.d_sae)
-    if at.on_cpu:
-        return chosen
-    room = (1 - SAFETY) * device_memory()
-    blocks = [*range(1, at.n_hyper), *range(at.n_hyper, at.n_cells + 1, at.n_hyper)]
-    blocks.sort(key=lambda k: (_n_blocks(at, k), k))
-    for group in sorted(range(len(chosen)), key=at.d_sae.__getitem__):
-        for k in blocks:
-            tried = (*chosen[:group], k, *chosen[group + 1 :])
-            if _estimate(replace(at, cell_batches=tried)).total <= room:
-                chosen = tried
-                break
-    return chosen
-
-
-def check_fits(plan: Planned) -> None:
-    """Refuses a run that its device has no memory for.
-
-    Args:
-        plan: of the run.
-
-    Raises:
-        ValueError: naming the setting that alone would make it fit, the value got and those allowed.
-    """
-    sizes, limit = _sizes(plan), device_memory()
-    needed = _estimate(sizes).total
-    if needed <= limit:
-        return
-    kind = jax.local_devices()[0].device_kind
-    name, got, allowed = next(_remedies(plan, sizes, limit))
-    raise ValueError(
-        f"{name}: got {got}, which needs {gigabytes(needed)} on {kind} of {gigabytes(limit)}; "
-        f"allowed: {allowed}"
-    )
+    return estimate_sizes(sizes_of(plan))
 
 
 def gigabytes(n: float) -> str:
@@ -191,7 +138,8 @@ def gigabytes(n: float) -> str:
     return f"{n / 1e9:.3g} GB"
 
 
-def _sizes(plan: Planned) -> _Sizes:
+def sizes_of(plan: Planned) -> Sizes:
+    """The numbers of a plan that memory depends on."""
     s, sources = plan.settings, list(plan.sources.values())
     hosts = [source for source in sources if isinstance(source, HostSource)]
     seeds = jax.ShapeDtypeStruct((len(plan.sweep.seeds),), jnp.uint32)
@@ -204,7 +152,7 @@ def _sizes(plan: Planned) -> _Sizes:
     # way out, besides its counters. A copula draws normal numbers besides.
     copula = any(isinstance(x, SyntheticSource) and x.spec.kind == "copula" for x in sources)
     fed = [np.dtype(getattr(jnp, x.describe().get("dtype", "float32"))).itemsize for x in hosts]
-    return _Sizes(
+    return Sizes(
         d_in=sources[0].d_in,
         n_features=sources[0].n_features or 0,
         d_sae=plan.d_sae,
@@ -213,6 +161,8 @@ def _sizes(plan: Planned) -> _Sizes:
         n_hyper=plan.local.hyper,
         n_seeds=len(plan.sweep.seeds),
         batch_size=plan.local.batch,
+        # Every device draws whole batches of all sources; what the host feeds is divided.
+        drawn=(plan.layout.source, plan.layout.batch) if len(hosts) < len(sources) else (1, 1),
         settings=s,
         data=data,
         fed=sum(fed),
@@ -225,7 +175,8 @@ def _bytes(tree: Any) -> int:
     return sum(int(a.size) * a.dtype.itemsize for a in jax.tree.leaves(tree))
 
 
-def _estimate(at: _Sizes) -> Memory:
+def estimate_sizes(at: Sizes) -> Memory:
+    """`estimate` of the plan that has these numbers."""
     s, n = at.settings, at.n_cells
     b_dec = at.d_in if s.sae.use_b_dec else 0
     parameters = [4 * (2 * at.d_in * d + d + b_dec) for d in at.d_sae]
@@ -258,7 +209,7 @@ def _estimate(at: _Sizes) -> Memory:
     )
 
 
-def _results(at: _Sizes) -> int:
+def _results(at: Sizes) -> int:
     """Snapshots of a chunk; on a CPU those of the whole run, and its measurements."""
     s, n = at.settings, at.n_cells
     every = s.snapshot_every
@@ -272,15 +223,15 @@ def _results(at: _Sizes) -> int:
     return 2 * (taken + evaluation * (s.steps // s.eval_every))
 
 
-def _together(at: _Sizes) -> list[Phase]:
+def _together(at: Sizes) -> list[Phase]:
     """The phases of all width groups.
 
     Loops over blocks follow one another. Groups of a single block are no loops, and the compiler mixes
     them, so that the temporaries of all of them may be there at once.
     """
     groups = list(zip(at.d_sae, at.cell_batches, strict=True))
-    whole = [_phases(at, d, k) for d, k in groups if _n_blocks(at, k) == 1]
-    loops = [_phases(at, d, k) for d, k in groups if _n_blocks(at, k) > 1]
+    whole = [_phases(at, d, k) for d, k in groups if n_blocks(at, k) == 1]
+    loops = [_phases(at, d, k) for d, k in groups if n_blocks(at, k) > 1]
     out = []
     for name in (whole or loops)[0]:
         mixed = sum(phases[name].activations for phases in whole)
@@ -289,7 +240,7 @@ def _together(at: _Sizes) -> list[Phase]:
     return out
 
 
-def _phases(at: _Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
+def _phases(at: Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     """Temporaries of the phases of a width group: what to correct where a compiler needs others."""
     s = at.settings
     A, W = 4 * at.batch_size * d_sae, 4 * at.d_in * d_sae
@@ -301,10 +252,12 @@ def _phases(at: _Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     # The evaluation batches and the counters of the random numbers do not depend on the training, and
     # the compiler makes them first: they are there all the time. Of several sources there are two
     # copies: seeds side by side have their axis moved, data sets are drawn apart and then joined.
-    copies = 2 if at.n_source > 1 else 1
-    N = 4 * at.batch_size * at.n_features if at.draws else 0
-    always = copies * at.n_source * s.eval_batches * X + 2 * N
-    phases = {"draw": Phase(always + copies * at.n_source * X + at.draws * at.n_seeds * N, 0)}
+    sources, samples = at.drawn[0] * at.n_source, at.drawn[1] * at.batch_size
+    copies = 2 if sources > 1 else 1
+    N = 4 * samples * at.n_features if at.draws else 0
+    batches = sources * 4 * samples * at.d_in
+    always = copies * s.eval_batches * batches + 2 * N
+    phases = {"draw": Phase(always + copies * batches + at.draws * at.n_seeds * N, 0)}
 
     # A step: h, its gradient before and behind the ReLU, and a copy of W_dec the right way round; when
     # the activations are gone, both gradients of weights and (of one cell) the slices they belong to.
@@ -323,12 +276,12 @@ def _phases(at: _Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     else:
         # Side by side both branches of ghosts are computed, and what is there of X is there earlier.
         step = max((7 if ghost else 3) * A + W + 3 * X, (5 if ghost else 3) * W, 6 * X) + rounded
-    phases["step"] = Phase(always + at.n_source * X, k * step)
+    phases["step"] = Phase(always + batches, k * step)
 
     if s.resample.every:
         # A revival copies weights and moments of the whole group, unless all its cells are one block.
         group = 0 if whole else 6 * W * at.n_cells
-        phases["revive"] = Phase(always + at.n_source * X, group + k * (A + 3 * W + X))
+        phases["revive"] = Phase(always + batches, group + k * (A + 3 * W + X))
 
     # An evaluation: h and, side by side, its comparison with 0; then the cosines with all features, and
     # dictionaries of unit rows with their transposes, for which a single block has the idle buffers.
@@ -341,56 +294,7 @@ def _phases(at: _Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     return phases
 
 
-def _n_blocks(at: _Sizes, cell_batch: int) -> int:
+def n_blocks(at: Sizes, cell_batch: int) -> int:
+    """Blocks of a width group that a device trains one after another."""
     by_source, by_hyper = block_shape(cell_batch, at.n_source, at.n_hyper)
     return -(-at.n_source // by_source) * -(-at.n_hyper // by_hyper)
-
-
-def _remedies(plan: Planned, at: _Sizes, limit: int) -> Iterator[tuple[str, Any, str]]:
-    """Settings that would each make the run fit by themselves, with the value got and those allowed."""
-
-    def fits(**changes: Any) -> bool:
-        return _estimate(replace(at, **changes)).total <= limit
-
-    s = at.settings
-    widest = max(at.cell_batches)
-
-    def narrowed(k: int) -> bool:
-        return fits(cell_batches=tuple(min(k, own) for own in at.cell_batches))
-
-    if found := _largest(widest - 1, narrowed):
-        yield "cell_batch", widest, f"up to {found}"
-    if s.snapshot_every and fits(settings=replace(s, snapshot_every=0)):
-        yield "snapshot_every", s.snapshot_every, "0 (none), or fewer steps"
-    chunks = [n for n in range(1, s.eval_every) if s.steps % n == 0 and not s.snapshot_every]
-    fitting = [n for n in chunks if at.fed and fits(settings=replace(s, eval_every=n))]
-    if fitting:
-        yield "eval_every", s.eval_every, f"a divisor of steps={s.steps} up to {max(fitting)}"
-    # The devices that share a batch share what is left of it.
-    shared = s.batch_size // at.batch_size
-    if found := _largest(at.batch_size - 1, lambda b: fits(batch_size=b)):
-        yield "batch_size", s.batch_size, f"up to {shared * found}"
-    groups = sorted(zip(plan.sweep.ratio, at.d_sae, at.cell_batches, strict=True))
-    for n in range(len(groups) - 1, 0, -1):
-        ratios, widths, batches = zip(*groups[:n], strict=True)
-        if fits(d_sae=widths, cell_batches=batches):
-            yield "ratio", groups[-1][0], f"up to {ratios[-1]:g}"
-            break
-    alone = _estimate(replace(at, n_source=1, n_hyper=1, n_seeds=1)).total
-    yield (
-        "l1, seeds, data sets",
-        f"{at.n_cells} cells of each width on a device",
-        f"fewer, or more devices; one takes {gigabytes(alone)}",
-    )
-
-
-def _largest(high: int, ok: Callable[[int], bool]) -> int:
-    """The largest number from 1 to `high` that is ok, where all below it are; 0 for none."""
-    low, found = 1, 0
-    while low <= high:
-        middle = (low + high) // 2
-        if ok(middle):
-            found, low = middle, middle + 1
-        else:
-            high = middle - 1
-    return found

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from saejax._version import __version__
 from saejax.data.source import AnySource, as_sources
 from saejax.devices import Layout, choose_layout, make_mesh
-from saejax.memory import check_fits, default_cell_batches
+from saejax.fits import check_fits, default_cell_batches
 from saejax.settings import Settings
 from saejax.sweep import Sweep
 

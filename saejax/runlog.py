@@ -14,6 +14,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -21,12 +22,15 @@ from typing import Any
 
 import numpy as np
 
+from saejax.differences import differences
 from saejax.result import Result, Snapshots, coordinates, final_values
 from saejax.sae import Params
 from saejax.sweep import AXES
 from saejax.workdir import CHECKPOINTS, discard, lock, new_workdir, other_settings, release
 
 Coords = Mapping[str, tuple]
+# What of a run is about where it runs.
+MACHINE = ("device", "versions", "layout")
 
 
 def _atomic(path: Path, write: Callable[[Path], Any]) -> None:
@@ -170,6 +174,15 @@ class RunLog:
         self.ended = before["finished"]
         self.measured = True
         self.run["resumed"] = before.get("resumed", [])
+        if flags is not None and not (self.path / "config.flags").exists():
+            write_text(self.path / "config.flags", flags)
+        other = differences(*({n: r[n] for n in MACHINE if n in r} for r in (self.run, before)))
+        if other and not self.ended:
+            warnings.warn(
+                f"workdir {self.path}: the run goes on elsewhere and may round otherwise than where it "
+                f"began: {'; '.join(other)}",
+                stacklevel=4,
+            )
 
     def __enter__(self) -> "RunLog":
         return self
@@ -183,8 +196,7 @@ class RunLog:
 
     def discard(self) -> None:
         """Takes a run back that ended before its first evaluation was written, and closes it."""
-        self.close()
-        discard(self.path, self.metrics.name, self._was_there)
+        discard(self.path, self.metrics.name, self._was_there, self._lock)
 
     def resume(self, step: int, coords: Coords, d_sae: tuple[int, ...], history: list) -> None:
         """Writes the metrics of the evaluations up to a step anew, and that the run goes on there.
@@ -203,7 +215,7 @@ class RunLog:
         ]
         write_text(self.metrics, "".join(map(_line, rows)))
         if step:
-            about = {name: self.run[name] for name in ("device", "versions", "layout")}
+            about = {name: self.run[name] for name in MACHINE if name in self.run}
             self.run["resumed"] = [*self.run.get("resumed", []), {"step": step, **about}]
         write_run(self.path, self.run, finished=False)
 
@@ -234,7 +246,8 @@ class RunLog:
     def drop_checkpoints(self) -> None:
         """Removes the checkpoints of a run whose results are written."""
         if (self.path / CHECKPOINTS).exists():
-            shutil.rmtree(self.path / CHECKPOINTS)
+            # Network disks keep files that are open under another name for a while.
+            shutil.rmtree(self.path / CHECKPOINTS, ignore_errors=True)
 
     def _cells(self, name: str, result: Result, of: Callable[[tuple[int, ...]], Any]) -> None:
         """A folder with the arrays of a named tuple for each cell."""

@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Integer
 from saejax.chunk import Groups, chunk, draw, snapshot
 from saejax.data.fed import HostSource
 from saejax.data.source import AnySource, Source
-from saejax.devices import CELLS, EVERYWHERE, sharding, spread
+from saejax.devices import CELLS, EVERYWHERE, RATIOS, TAKEN, sharding, spread, to_host
 from saejax.plan import Plan
-from saejax.sweep import Hyper, hypers, init_cells, stream
+from saejax.sweep import Cells, Hyper, as_cells, hypers, init_weights, stream
 
 
 class State(NamedTuple):
@@ -30,43 +30,44 @@ class State(NamedTuple):
 def start(plan: Plan) -> State:
     """Fresh weights, the data sets' arrays and the swept numbers of a run, on the devices.
 
-    What host sources feed is not among the arrays yet.
+    What host sources feed is not among the arrays yet. Weights and true features are computed on one
+    device, because they factorise matrices: on a CPU JAX hands the factorisations of a batch to the
+    threads that run its devices, and where all of these wait for one another none is left to work.
     """
-    everywhere = sharding(plan.mesh, EVERYWHERE)
-    cells = sharding(plan.mesh, CELLS)
-    seeds = spread(plan.mesh, np.array(plan.sweep.seeds, np.uint32))
+    mesh = plan.mesh
+    seeds = np.array(plan.sweep.seeds, np.uint32)
 
     def arrays(source: Source) -> tuple[Any, Any]:
-        setup = jax.vmap(lambda s: source.setup(stream(s, "truth")))
-        return spread(plan.mesh, source.shared), jax.jit(setup, out_shardings=everywhere)(seeds)
+        setup = jax.jit(jax.vmap(lambda s: source.setup(stream(s, "truth"))))
+        return spread(mesh, source.shared), spread(mesh, setup(seeds))
 
     own = {name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)}
-    middle = centers(plan, own, seeds)
+    middle = centers(plan, own, spread(mesh, seeds))
 
-    def group(d_sae: int) -> Any:
-        sizes = (plan.shape[0], plan.n_hyper, plan.source.d_in, d_sae)
-        fresh = partial(_fresh, sizes=sizes, settings=plan.settings)
-        return jax.jit(fresh, out_shardings=cells)(seeds, middle)
+    def group(d_sae: int) -> Cells:
+        fresh = partial(init_weights, d_in=plan.source.d_in, d_sae=d_sae, settings=plan.settings)
+        weights = spread(mesh, jax.jit(fresh)(seeds))
+        cells = partial(
+            as_cells, n_datasets=plan.shape[0], n_hyper=plan.n_hyper, settings=plan.settings
+        )
+        return jax.jit(cells, out_shardings=sharding(mesh, CELLS))(weights, centers=middle)
 
     groups = tuple(group(d_sae) for d_sae in plan.d_sae)
     match = None
     if plan.source.n_features:
         at = (plan.n_source, plan.n_hyper, plan.source.n_features)
         match = jax.jit(
-            lambda: (jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)), out_shardings=cells
+            lambda: (jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)),
+            out_shardings=sharding(mesh, CELLS),
         )()
     return State(
         groups=groups,
         spare=empty(plan, groups),
         matches=(match,) * len(groups),
         arrays=own,
-        seeds=seeds,
-        hyper=spread(plan.mesh, hypers(plan.sweep)),
+        seeds=spread(mesh, seeds),
+        hyper=spread(mesh, hypers(plan.sweep)),
     )
-
-
-def _fresh(seeds: Array, middle: Array | None, sizes: tuple, settings: Any) -> Any:
-    return init_cells(seeds, *sizes, settings, middle)
 
 
 def empty(plan: Plan, groups: Groups) -> Groups:
@@ -110,18 +111,19 @@ def compile_chunk(plan: Plan, state: State) -> Any:
     run = partial(chunk, **_fixed(plan))
     at = None
     if plan.mesh is not None:
-        cells, everywhere = sharding(plan.mesh, CELLS), sharding(plan.mesh, EVERYWHERE)
-        # Every process reads the measurements.
-        at = cells, cells, cells, everywhere, everywhere
+        # Measurements and snapshots stay where they are made, unless another process has to read them.
+        alone = jax.process_count() == 1
+        measured, taken = (RATIOS, TAKEN) if alone else (EVERYWHERE, EVERYWHERE)
+        at = tuple(sharding(plan.mesh, spec) for spec in (CELLS, CELLS, CELLS, measured, taken))
     jitted = jax.jit(run, donate_argnums=(0, 1), out_shardings=at)
     return jitted.lower(*state, np.int32(0)).compile()
 
 
 def first_snapshot(plan: Plan, state: State) -> Any:
     """The snapshot before training, with the leading axis that a chunk's snapshots have."""
-    take = jax.jit(partial(snapshot, **_fixed(plan)), out_shardings=sharding(plan.mesh, EVERYWHERE))
+    take = jax.jit(partial(snapshot, **_fixed(plan)))
     first = take(state.groups, state.arrays, state.seeds, state.hyper, np.int32(0))
-    return jax.tree.map(lambda a: a[None], jax.device_get(first))
+    return jax.tree.map(lambda a: a[None], to_host(first))
 
 
 def _fixed(plan: Plan) -> dict[str, Any]:

@@ -1,10 +1,11 @@
 """A training that is asked to stop, by Ctrl-C or SIGTERM, does so between two chunks."""
 
+import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 import jax
@@ -56,7 +57,9 @@ def stopping() -> Iterator[Stop]:
             raise KeyboardInterrupt
         stop.signal = number
         again = "; Ctrl-C again stops at once" if number == signal.SIGINT else ""
-        print(f"\nstopping after this chunk of steps, to save it{again}", file=sys.stderr, flush=True)
+        # Not `print`: the signal may have come while something else was being printed.
+        with suppress(OSError):
+            os.write(2, f"\nstopping after this chunk of steps, to save it{again}\n".encode())
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -187,6 +187,50 @@ def public(params: Any) -> Params:
     return params._replace(W_dec=jnp.swapaxes(params.W_dec, -1, -2))
 
 
+def init_weights(seeds: Integer[Array, " seeds"], d_in: int, d_sae: int, settings: Settings) -> Params:
+    """Fresh weights of each seed, W_dec transposed; they depend on (seed, d_in, d_sae) alone."""
+
+    def one(seed: Integer[Array, ""]) -> Params:
+        key = jax.random.fold_in(stream(seed, "init"), d_sae)
+        return public(sae.init(key, d_in, d_sae, settings.sae))
+
+    return jax.vmap(one)(seeds)
+
+
+def as_cells(
+    weights: Params,
+    n_datasets: int,
+    n_hyper: int,
+    settings: Settings,
+    centers: Float[Array, "source d_in"] | None = None,
+) -> Cells:
+    """Fresh cells of one width group, those of a seed with the same weights.
+
+    Args:
+        weights: of each seed, from `init_weights`.
+        n_datasets: number of data sets.
+        n_hyper: number of hypers.
+        settings: of the run.
+        centers: where every source's b_dec starts; None leaves it as it is in the weights.
+    """
+    n_seeds, d_in, d_sae = weights.W_enc.shape
+
+    def spread(a: Array) -> Array:
+        a = jnp.broadcast_to(a[None, :, None], (n_datasets, n_seeds, n_hyper, *a.shape[1:]))
+        return a.reshape(-1, *a.shape[2:])
+
+    params = jax.tree.map(spread, weights)
+    n_source = n_datasets * n_seeds
+    if centers is not None:
+        b_dec = jnp.broadcast_to(centers[:, None], (n_source, n_hyper, d_in))
+        params = params._replace(b_dec=b_dec)
+    opt = jax.vmap(jax.vmap(ADAM.init))(params)
+    assert isinstance(opt, optax.ScaleByAdamState)
+    at = (n_source, n_hyper)
+    silent = jnp.zeros((*at, d_sae), jnp.int32) if settings.resample.watches else None
+    return Cells(params, opt, jnp.full(at, -1, jnp.int32), silent)
+
+
 def init_cells(
     seeds: Integer[Array, " seeds"],
     n_datasets: int,
@@ -196,30 +240,9 @@ def init_cells(
     settings: Settings,
     centers: Float[Array, "source d_in"] | None = None,
 ) -> Cells:
-    """Fresh cells of one width group; their weights depend on (seed, d_in, d_sae) alone.
-
-    But for b_dec, which starts at the source's center where there are any.
-    """
-
-    def one(seed: Integer[Array, ""]) -> Cells:
-        key = jax.random.fold_in(stream(seed, "init"), d_sae)
-        params = public(sae.init(key, d_in, d_sae, settings.sae))
-        silent = jnp.zeros(d_sae, jnp.int32) if settings.resample.watches else None
-        state = ADAM.init(params)  # pyright: ignore[reportArgumentType]
-        assert isinstance(state, optax.ScaleByAdamState)
-        return Cells(params, state, jnp.array(-1, jnp.int32), silent)
-
-    cells = jax.vmap(one)(seeds)
-
-    def spread(a: Array) -> Array:
-        a = jnp.broadcast_to(a[None, :, None], (n_datasets, a.shape[0], n_hyper, *a.shape[1:]))
-        return a.reshape(-1, *a.shape[2:])
-
-    cells = jax.tree.map(spread, cells)
-    if centers is None:
-        return cells
-    b_dec = jnp.broadcast_to(centers[:, None], (len(centers), n_hyper, d_in))
-    return cells._replace(params=cells.params._replace(b_dec=b_dec))
+    """Fresh cells of one width group: `as_cells` of `init_weights`."""
+    weights = init_weights(seeds, d_in, d_sae, settings)
+    return as_cells(weights, n_datasets, n_hyper, settings, centers)
 
 
 def whole_batch(x: Float[Array, "*source batch d_in"], axis: str, at: int = 0) -> Array:

@@ -16,6 +16,7 @@ from saejax.checks import check_whole
 from saejax.collect import by_axes, collect
 from saejax.data.fed import Fed, HostSource
 from saejax.data.prefetch import feeds
+from saejax.devices import together
 from saejax.keeper import Keeper
 from saejax.plan import Plan, make_plan
 from saejax.progress import Progress
@@ -78,8 +79,7 @@ def train(
     coordinates; the others go on.
     """
     plan = make_plan(sweep, data, settings or Settings())
-    every = _multiple(checkpoint_every, plan.settings.eval_every)
-    keep = check_whole("keep_checkpoints", keep_checkpoints, "1 or more", lambda v: v >= 1)
+    every = check_saving(checkpoint_every, keep_checkpoints, plan.settings)
     run = plan.describe() | ({"study": dict(study)} if study else {})
     if workdir is None:
         with _progress_bar(plan, progress) as bar:
@@ -92,28 +92,39 @@ def train(
             return load(workdir)
         try:
             with (
-                Keeper(Path(workdir) / CHECKPOINTS, plan, every, keep) as keeper,
+                Keeper(Path(workdir) / CHECKPOINTS, plan, every, keep_checkpoints) as keeper,
                 stopping() as stop,
                 _progress_bar(plan, progress) as bar,
             ):
                 result = _run(plan, run, bar, stop, log, keeper)
+                keeper.close()
+                if log:
+                    log.finish(result)
+                # Who is done must not end while the first still writes: JAX would soon end that too.
+                together("results")
+                if stop.asked():
+                    stop.leave("came after the last step; the results are written")
         except BaseException:
             if log and not log.measured:
                 log.discard()
             raise
-        if log:
-            log.finish(result)
     return result
 
 
-def _multiple(checkpoint_every: int | None, eval_every: int) -> int | None:
+def check_saving(checkpoint_every: int | None, keep_checkpoints: int, settings: Settings) -> int | None:
+    """Steps between checkpoints, checked; arguments as in `train`.
+
+    Raises:
+        ValueError: naming the argument, the value got and what is allowed.
+    """
+    check_whole("keep_checkpoints", keep_checkpoints, "1 or more", lambda v: v >= 1)
     if checkpoint_every is None:
         return None
     return check_whole(
         "checkpoint_every",
         checkpoint_every,
-        f"None, or a multiple of eval_every={eval_every}",
-        lambda v: v >= 1 and v % eval_every == 0,
+        f"None, or a multiple of eval_every={settings.eval_every}",
+        lambda v: v >= 1 and v % settings.eval_every == 0,
     )
 
 
@@ -154,15 +165,13 @@ def _run(
     """Compiles, goes on where an earlier process stopped, and trains; fills `run` while it goes."""
     s = plan.settings
     started = time.perf_counter()
-    state = start(plan)
+    at = Progress(start(plan))
     with ExitStack() as feeding:
         fed = feeding.enter_context(closing(_fed(plan, 0)))
-        state = state._replace(arrays=state.arrays | next(fed))
-        step_and_measure = compile_chunk(plan, state)
-        at = Progress(state)
-        if keeper:
-            at = keeper.restore(at, step_and_measure)
-        if at.done and at.done < s.steps:
+        at.state = at.state._replace(arrays=at.state.arrays | next(fed))
+        step_and_measure = compile_chunk(plan, at.state)
+        if keeper and keeper.restore(at, step_and_measure) and at.done < s.steps:
+            fed.close()
             fed = feeding.enter_context(closing(_fed(plan, at.done)))
             at.state = at.state._replace(arrays=at.state.arrays | next(fed))
         if s.snapshot_every and not at.done:
@@ -224,12 +233,14 @@ def _leave(stop: Stop, at: Progress, steps: int, keeper: Keeper | None) -> None:
         KeyboardInterrupt: after Ctrl-C.
         SystemExit: after SIGTERM.
     """
-    if keeper and at.done:
+    if not keeper or not at.done:
+        stop.leave("stopped before anything was measured")
+    else:
         keeper.save(at)
         keeper.wait()
-    stop.leave(
-        f"stopped at step {at.done:,} of {steps:,} and saved; the same command goes on from there"
-    )
+        stop.leave(
+            f"stopped at step {at.done:,} of {steps:,} and saved; the same command goes on from there"
+        )
 
 
 def _progress_bar(plan: Plan, show: bool) -> tqdm:

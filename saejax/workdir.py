@@ -30,7 +30,7 @@ def new_workdir(workdir: str | Path) -> Path:
         FileExistsError: when something is in the way; nothing is touched then.
     """
     path = Path(workdir)
-    if path.exists() and (not path.is_dir() or any(not _leftover(p) for p in path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not leftover(p) for p in path.iterdir())):
         what = "holds a run" if (path / "run.json").exists() else "holds other files"
         what = what if path.is_dir() else "is a file"
         raise FileExistsError(
@@ -41,7 +41,7 @@ def new_workdir(workdir: str | Path) -> Path:
     return path
 
 
-def _leftover(path: Path) -> bool:
+def leftover(path: Path) -> bool:
     """Whether a file is what a killed process may leave of its lock or of an unfinished write."""
     return path.name == LOCK or bool(re.fullmatch(r"\..+\.part\..*", path.name))
 
@@ -59,9 +59,11 @@ def lock(path: Path) -> FileLock:
         raise BlockingIOError(
             f"workdir: got {str(path)!r}, which another process is using; allowed: a folder of its own"
         ) from None
-    for part in path.rglob(".*.part.*"):
-        if part.is_file():
-            part.unlink()
+    # Stages in folders below have locks of their own.
+    for folder in (path, path / "dictionaries", path / "snapshots"):
+        for part in folder.glob(".*.part.*"):
+            if part.is_file():
+                part.unlink()
     return own
 
 
@@ -124,15 +126,19 @@ def other_flags(got: str, allowed: str, free: Iterable[str] = ()) -> list[str]:
     return differences(values(got), values(allowed))
 
 
-def discard(path: Path, rows: str, was_there: bool) -> None:
+def discard(path: Path, rows: str, was_there: bool, own: FileLock | None = None) -> None:
     """Removes what a run wrote before it measured anything, so that it can be started again.
 
     Args:
         path: its workdir. What others have put there meanwhile is kept, and the folder with it.
         rows: name of the file of its measurements.
         was_there: whether the folder is older than the run, and stays.
+        own: its lock, which is released.
     """
-    for name in ("run.json", "config.flags", rows):
+    # Last what says whose folder it is: a kill in between leaves a run that can go on.
+    for name in ("config.flags", rows, "run.json"):
         (path / name).unlink(missing_ok=True)
+    if own:
+        release(own)
     if not was_there and not any(path.iterdir()):
         path.rmdir()

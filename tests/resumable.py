@@ -1,17 +1,20 @@
 """A tiny run for tests to interrupt, here or in a process of its own.
 
 python tests/resumable.py WORKDIR [--signal_at STEP] [--kill_at STEP] [--pause SECONDS]
-                                  [--coordinator HOST:PORT --process_id N]
+                                  [--exchanges_nothing] [--coordinator HOST:PORT --process_id N]
 """
 
 import argparse
 import os
+import re
 import signal
+import sys
 import time
 
 import jax
 
 from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, train
+from saejax import state as state_module
 from saejax.keeper import Keeper
 from saejax.resample import REVIVALS
 
@@ -52,6 +55,7 @@ def main():
     parser.add_argument("--signal_at", type=int)
     parser.add_argument("--kill_at", type=int)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--exchanges_nothing", action="store_true")
     parser.add_argument("--coordinator")
     parser.add_argument("--process_id", type=int)
     given = parser.parse_args()
@@ -65,6 +69,14 @@ def main():
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(given.pause)
 
+    def compile_chunk(plan, state):
+        compiled = state_module.compile_chunk(plan, state)
+        found = re.findall(r"all-\w+|collective-\w+|reduce-scatter", compiled.as_text())
+        assert not found, f"devices exchange: {found}"
+        return compiled
+
+    if given.exchanges_nothing:
+        sys.modules["saejax.train"].compile_chunk = compile_chunk
     Keeper.chunk_done = after_chunk(act)
     run(given.workdir)
 

@@ -61,7 +61,7 @@ def test_help_prints_the_flags_of_the_study_alone():
     out = commands.start("tokens", "--help")
     assert "which groups of a handful of tokens" in out.stdout
     for name in tokens.FLAGS:
-        assert f"\n  --{name}: " in out.stdout
+        assert f"\n  --{name}: " in out.stdout or f"\n  --[no]{name}: " in out.stdout
     assert "pca_draws" not in out.stdout
     assert "0.001,0.003,0.01,0.03,0.1,0.3" in out.stdout
     assert "Traceback" not in out.stderr
@@ -76,6 +76,7 @@ def run(monkeypatch, as_before):
     kept = flags.FlagValues()
     monkeypatch.setattr(flags, "FLAGS", kept)
     monkeypatch.setattr(command.app, "run", lambda main, flags_parser: main(flags_parser(sys.argv)))
+    monkeypatch.setattr(command.process, "begin", lambda own: None)
 
     def run_with(main, own, *arguments):
         monkeypatch.setattr(sys, "argv", ["study", *arguments])

@@ -1,5 +1,6 @@
 """Bytes of a run, held against the arrays of its start and what the compiler asks for."""
 
+import os
 import re
 from dataclasses import replace
 
@@ -8,12 +9,14 @@ import jax.monitoring
 import numpy as np
 import pytest
 
-from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, memory
+from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, fits
 from saejax.data.activations import StoreSource
 from saejax.data.manifest import StoreConfig
 from saejax.data.store import Store
 from saejax.data.writer import StoreWriter
-from saejax.memory import check_fits, default_cell_batches, estimate
+from saejax.devices import Layout
+from saejax.fits import check_fits, default_cell_batches
+from saejax.memory import estimate
 from saejax.plan import make_plan
 from saejax.state import compile_chunk, start
 
@@ -131,7 +134,7 @@ def test_estimates_compile_nothing():
 
 def refused(monkeypatch, run, limit):
     """Flag that the error names, value got, largest value allowed."""
-    monkeypatch.setattr(memory, "device_memory", lambda: limit)
+    monkeypatch.setattr(fits, "device_memory", lambda: limit)
     with pytest.raises(ValueError, match="allowed") as error:
         check_fits(run)
     name, got, allowed = re.fullmatch(
@@ -141,8 +144,8 @@ def refused(monkeypatch, run, limit):
     return name, float(got), float(allowed)
 
 
-def fits(monkeypatch, run, limit):
-    monkeypatch.setattr(memory, "device_memory", lambda: limit)
+def fits_in(monkeypatch, run, limit):
+    monkeypatch.setattr(fits, "device_memory", lambda: limit)
     check_fits(run)
     return True
 
@@ -153,9 +156,9 @@ def needs(run):
 
 def test_a_run_that_fits_exactly_is_not_refused(monkeypatch):
     run = plan()
-    assert fits(monkeypatch, run, needs(run))
+    assert fits_in(monkeypatch, run, needs(run))
     with pytest.raises(ValueError, match="allowed"):
-        fits(monkeypatch, run, needs(run) - 1)
+        fits_in(monkeypatch, run, needs(run) - 1)
 
 
 def test_too_many_cells_side_by_side_are_refused_with_the_most_that_fit(monkeypatch):
@@ -169,7 +172,7 @@ def test_too_large_a_batch_is_refused_with_the_largest_that_fits(monkeypatch):
     limit = needs(plan(batch_size=1000))
     name, got, allowed = refused(monkeypatch, run, limit)
     assert (name, got) == ("batch_size", 4096)
-    assert fits(monkeypatch, plan(batch_size=int(allowed)), limit)
+    assert fits_in(monkeypatch, plan(batch_size=int(allowed)), limit)
     assert needs(plan(batch_size=int(allowed) + 1)) > limit
 
 
@@ -196,7 +199,7 @@ def test_snapshots_that_do_not_fit_are_refused(monkeypatch):
 
 
 def test_where_nothing_fits_the_error_says_what_one_cell_takes(monkeypatch):
-    monkeypatch.setattr(memory, "device_memory", lambda: 10)
+    monkeypatch.setattr(fits, "device_memory", lambda: 10)
     with pytest.raises(ValueError, match=r"3 cells of each width on a device.*more devices; one takes"):
         check_fits(plan())
 
@@ -242,10 +245,32 @@ def test_narrow_groups_choose_first(monkeypatch):
     assert default_cell_batches(run) == (1, 4)
 
 
-def test_memory_is_the_accelerators_or_the_machines(monkeypatch):
-    here = memory.device_memory()
+def test_memory_is_the_accelerators_or_the_machines(monkeypatch, tmp_path):
+    monkeypatch.setattr(fits, "CGROUP", str(tmp_path / "memory.max"))
+    here = fits.device_memory()
     with open("/proc/meminfo", encoding="ascii") as file:
         machine = 1024 * int(re.search(r"MemTotal:\s+(\d+)", file.read())[1])
-    assert here * len(jax.local_devices()) == pytest.approx(machine, rel=0.01)
+    assert here == pytest.approx(machine, rel=0.01)
+    for text, expected in (("12345\n", 12345), ("max\n", here), ("9" * 20, here)):
+        (tmp_path / "memory.max").write_text(text)
+        assert fits.device_memory() == expected
+    monkeypatch.delattr(os, "sysconf")
+    assert fits.device_memory() is None
+    check_fits(plan())
     monkeypatch.setattr(jax, "local_devices", lambda: [Accelerator(123)])
-    assert memory.device_memory() == 123
+    assert fits.device_memory() == 123
+
+
+def test_devices_of_a_cpu_share_its_memory_and_the_program(monkeypatch):
+    two = replace(plan(), layout=Layout(1, 2, 1))
+    one = estimate(two)
+    both = 2 * one.total - one.program
+    assert fits_in(monkeypatch, two, both)
+    with pytest.raises(ValueError, match="allowed"):
+        fits_in(monkeypatch, two, both - 2)
+
+
+def test_every_device_has_whole_batches_of_all_sources(monkeypatch):
+    run = plan(Sweep(l1=(0.1, 0.2), ratio=1, seeds=(0, 1)), batch_size=4096)
+    spread = estimate(replace(run, layout=Layout(2, 1, 1))).batches
+    assert spread == estimate(run).batches

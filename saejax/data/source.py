@@ -114,7 +114,7 @@ class ArraySource:
         return shared[jax.random.randint(key, (batch_size,), 0, shared.shape[0])]
 
     def describe(self) -> dict[str, Any]:
-        digest = hashlib.sha256(np.asarray(self.shared).tobytes()).hexdigest()
+        digest = hashlib.sha256(np.ascontiguousarray(self.shared).data).hexdigest()
         return {"type": "array", "rows": self.shared.shape[0], "d_in": self.d_in, "sha256": digest}
 
 

@@ -9,6 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import app, flags, logging
 
 from saejax import runlog, workdir
@@ -22,7 +23,7 @@ from saejax.resample import REVIVALS, Resample
 from saejax.result import Result
 from saejax.settings import Settings
 from saejax.sweep import Sweep
-from saejax.train import train
+from saejax.train import check_saving, train
 
 
 def texts(values: Sequence[Any]) -> list[str]:
@@ -70,7 +71,7 @@ def define_training(
     )  # fmt: skip
 
 
-def saving(own: flags.FlagValues) -> dict[str, int | None]:
+def saving(own: flags.FlagValues) -> dict[str, Any]:
     """The arguments of `saejax.train` that say when a run is saved."""
     return {name: own[name].value for name in ("checkpoint_every", "keep_checkpoints")}
 
@@ -211,6 +212,9 @@ def trained(
     the report.
     """
     if own["dry_run"].value:
+        if jax.process_count() > 1:
+            raise ValueError("dry_run: got True, allowed: without --distributed, in one process")
+        check_saving(**saving(own), settings=settings)
         dry_run(make_plan(sweep, data, settings))
         return None
     result = train(
@@ -247,18 +251,18 @@ def continued_workdir(
         ValueError: naming each flag that differs from the interrupted run's.
     """
     path, text = Path(str(own["workdir"].value)), flagfile(own)
+    was_there = path.exists()
     if not (path / "run.json").exists():
-        was_there = path.exists()
-        path = workdir.new_workdir(path)
+        workdir.new_workdir(path)
+    until_end.enter_context(workdir.held(path))
+    if not ((path / "run.json").exists() and (path / "config.flags").exists()):
         try:
-            runlog.write_run(path, {"study": {"name": study}}, finished=False)
             runlog.write_text(path / "config.flags", text)
+            runlog.write_run(path, {"study": {"name": study}}, finished=False)
         except BaseException:
             workdir.discard(path, "config.flags", was_there)
             raise
-        until_end.enter_context(workdir.held(path))
         return path
-    until_end.enter_context(workdir.held(path))
     run = runlog.read_run(path)
     if run["finished"] or run.get("study", {}).get("name") != study:
         raise FileExistsError(

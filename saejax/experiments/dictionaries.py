@@ -17,7 +17,7 @@ from saejax.plan import Plan, make_plan
 from saejax.result import Result
 from saejax.settings import Settings
 from saejax.sweep import Sweep
-from saejax.train import train
+from saejax.train import check_saving, train
 
 
 def define(own: flags.FlagValues) -> None:
@@ -72,15 +72,18 @@ class Promised:
         return {"type": "store", "d_in": self.d_in, "dtype": self.dtype}
 
     def _numbers(self, *n: int) -> Float[np.ndarray, "n batch d_in"]:
-        return np.random.default_rng(0).normal(size=(*n, self.d_in)).astype(DTYPES[self.dtype][0])
+        block = np.random.default_rng(0).normal(size=(256, self.d_in)).astype(DTYPES[self.dtype][0])
+        return np.resize(block, (*n, self.d_in))
 
 
 def planned(own: flags.FlagValues, d_in: int, sweep: Sweep, settings: Settings) -> Plan:
     """The plan of a sweep before there are activations.
 
     Raises:
-        ValueError: as `saejax.plan.make_plan`, for a sweep that could not be trained on them.
+        ValueError: as `saejax.plan.make_plan`, for a sweep that could not be trained on them, and for
+            flags that say when it is saved.
     """
+    check_saving(**command.saving(own), settings=settings)
     return make_plan(sweep, {"activations": Promised(d_in, own.store_dtype)}, settings)
 
 

@@ -13,53 +13,70 @@ from saejax.settings import Settings
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS, Sweep
 
 DEFAULT = Settings()
+
+
+def define_sweep(own: flags.FlagValues) -> None:
+    """The flags of the grid's sweep."""
+    flags.DEFINE_list(
+        "datasets", ["uncorrelated", "correlated"], f"Data sets, of: {', '.join(KINDS)}.",
+        flag_values=own,
+    )  # fmt: skip
+    flags.DEFINE_list(
+        "ratio", command.texts(PUBLISHED_RATIOS), "d_sae over n_features.", flag_values=own
+    )
+    command.define_training(
+        own,
+        l1=PUBLISHED_L1,
+        seeds=(0,),
+        lr=(0.001,),
+        steps=DEFAULT.steps,
+        eval_every=DEFAULT.eval_every,
+    )
+    for name, whole, text in (
+        ("d_in", 256, "Width of the activations."),
+        ("n_features", 512, "Number of true features."),
+        ("batch_size", DEFAULT.batch_size, "Samples in a batch."),
+    ):
+        flags.DEFINE_integer(name, whole, text, flag_values=own)
+    for name, real, text in (
+        ("avg_active", 5.0, "Mean active features in a sample."),
+        ("feature_decay", 0.99, "Ratio of successive firing probabilities."),
+        ("copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1."),
+    ):
+        flags.DEFINE_float(name, real, text, flag_values=own)
+    command.define_revival(own)
+    process.define_cache(own)
+
+
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, None)
-flags.DEFINE_list(
-    "datasets", ["uncorrelated", "correlated"], f"Data sets, of: {', '.join(KINDS)}.", flag_values=FLAGS
-)
-flags.DEFINE_list("ratio", command.texts(PUBLISHED_RATIOS), "d_sae over n_features.", flag_values=FLAGS)
-command.define_training(
-    FLAGS, l1=PUBLISHED_L1, seeds=(0,), lr=(0.001,), steps=DEFAULT.steps, eval_every=DEFAULT.eval_every
-)
-flags.DEFINE_integer("d_in", 256, "Width of the activations.", flag_values=FLAGS)
-flags.DEFINE_integer("n_features", 512, "Number of true features.", flag_values=FLAGS)
-flags.DEFINE_float("avg_active", 5.0, "Mean active features in a sample.", flag_values=FLAGS)
-flags.DEFINE_float(
-    "feature_decay", 0.99, "Ratio of successive firing probabilities.", flag_values=FLAGS
-)
-flags.DEFINE_float(
-    "copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1.", flag_values=FLAGS
-)
-flags.DEFINE_integer("batch_size", DEFAULT.batch_size, "Samples in a batch.", flag_values=FLAGS)
-command.define_revival(FLAGS)
-process.define_cache(FLAGS)
+define_sweep(FLAGS)
 process.define_distributed(FLAGS)
 
 
-def config() -> tuple[Sweep, dict[str, Synthetic], Settings]:
+def config(own: flags.FlagValues = FLAGS) -> tuple[Sweep, dict[str, Synthetic], Settings]:
     """Sweep, data and settings that the flags describe.
 
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
     """
-    ways, rule = command.revival(FLAGS)
+    ways, rule = command.revival(own)
     sweep = Sweep(
-        l1=command.numbers(FLAGS, "l1"),
-        ratio=command.numbers(FLAGS, "ratio"),
-        seeds=command.seeds(FLAGS),
-        lr=command.numbers(FLAGS, "lr"),
+        l1=command.numbers(own, "l1"),
+        ratio=command.numbers(own, "ratio"),
+        seeds=command.seeds(own),
+        lr=command.numbers(own, "lr"),
         resample=ways,
     )
     settings = Settings(
-        steps=FLAGS.steps,
-        batch_size=FLAGS.batch_size,
-        eval_every=FLAGS.eval_every,
+        steps=own.steps,
+        batch_size=own.batch_size,
+        eval_every=own.eval_every,
         resample=rule,
-        matmul_precision=FLAGS.matmul_precision,
-        cell_batch=FLAGS.cell_batch,
+        matmul_precision=own.matmul_precision,
+        cell_batch=own.cell_batch,
     )
-    return sweep, command.data_sets(FLAGS), settings
+    return sweep, command.data_sets(own), settings
 
 
 def main(argv: list[str]) -> None:

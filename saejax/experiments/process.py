@@ -8,6 +8,8 @@ import jax
 from absl import flags
 
 CACHE = "~/.cache/saejax"
+# Programs that were not used for longest go first.
+CACHE_BYTES = 2 * 2**30
 
 
 def define_cache(own: flags.FlagValues) -> None:
@@ -47,7 +49,7 @@ def begin(own: flags.FlagValues) -> None:
     if "distributed" in own:
         _join(own)
     told = "--xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not told and jax.config.jax_num_cpu_devices < 1:
+    if not told and jax.config.values["jax_num_cpu_devices"] < 1:
         jax.config.update("jax_num_cpu_devices", _cores())
     cache: Any = own["compilation_cache"].value if "compilation_cache" in own else None
     if cache and not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
@@ -55,6 +57,7 @@ def begin(own: flags.FlagValues) -> None:
         # A sweep is many small programs, which JAX would not find worth keeping.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        jax.config.update("jax_compilation_cache_max_size", CACHE_BYTES)
 
 
 def _cores() -> int:

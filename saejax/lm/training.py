@@ -28,7 +28,7 @@ from saejax.lm.settings import LMSettings
 from saejax.lm.steps import State, learning_rate, optimizer, start, train_steps
 from saejax.runlog import append_rows, read_rows, write_text
 from saejax.stopping import Stop, stopping
-from saejax.workdir import held
+from saejax.workdir import held, leftover
 
 # Places in the token array are int32 in the compiled step.
 MOST_TOKENS = 2**31 - 1
@@ -148,9 +148,10 @@ def _run(
                 )
             rows.append(row)
             append_rows(path / "loss.jsonl", [row])
-            if at % saves == 0 or at == settings.steps or stop.asked():
+            asked = stop.asked()
+            if at % saves == 0 or at == settings.steps or asked:
                 checkpoints.save(at, state)
-            if stop.asked():
+            if asked:
                 checkpoints.wait()
                 stop.leave(
                     f"language model stopped at step {at:,} of {settings.steps:,} and saved; the same "
@@ -248,7 +249,7 @@ def _claim(path: Path, plan: Mapping[str, Any]) -> None:
         if other:
             raise ValueError("; ".join(other) + f" (what {str(path)!r} was started with)")
         return
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not leftover(p) for p in path.iterdir())):
         raise FileExistsError(
             f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty folder, or "
             "one of the same run"
