@@ -1,7 +1,8 @@
 """A tiny run for tests to interrupt, here or in a process of its own.
 
 python tests/resumable.py WORKDIR [--signal_at STEP] [--kill_at STEP] [--pause SECONDS]
-                                  [--exchanges_nothing] [--coordinator HOST:PORT --process_id N]
+                                  [--every_way] [--exchanges_nothing]
+                                  [--coordinator HOST:PORT --process_id N]
 """
 
 import argparse
@@ -10,6 +11,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 
 import jax
 
@@ -18,7 +20,7 @@ from saejax import state as state_module
 from saejax.keeper import Keeper
 from saejax.resample import REVIVALS
 
-SWEEP = Sweep(l1=0.5, ratio=2, seeds=(0, 3), lr=0.05, resample=REVIVALS)
+SWEEP = Sweep(l1=0.5, ratio=2, seeds=(0, 3), lr=0.05, resample=("off", "on"))
 DATA = Synthetic("correlated", d_in=6, n_features=8, avg_active=2.0)
 SETTINGS = Settings(
     steps=12,
@@ -27,15 +29,20 @@ SETTINGS = Settings(
     eval_batches=2,
     snapshot_every=2,
     sae=SAEConfig("sum", use_b_dec=True, init="tied"),
-    resample=Resample(every=5, window=2, ghost_after=2),
+    resample=Resample(every=5, window=2),
     track_threshold=0.7,
+)
+# With all that is no plain mean over a batch.
+EVERY_WAY = (
+    Sweep(l1=0.5, ratio=2, seeds=(0, 3), lr=0.05, resample=REVIVALS),
+    replace(SETTINGS, resample=Resample(every=5, window=2, ghost_after=2)),
 )
 
 
-def run(workdir, data=DATA, settings=SETTINGS, **kwargs):
+def run(workdir, data=DATA, settings=SETTINGS, sweep=SWEEP, **kwargs):
     """Trains it, with a checkpoint for each evaluation."""
     kwargs = {"checkpoint_every": settings.eval_every} | kwargs
-    return train(SWEEP, data, settings, workdir=workdir, progress=False, **kwargs)
+    return train(sweep, data, settings, workdir=workdir, progress=False, **kwargs)
 
 
 def after_chunk(act):
@@ -55,6 +62,7 @@ def main():
     parser.add_argument("--signal_at", type=int)
     parser.add_argument("--kill_at", type=int)
     parser.add_argument("--pause", type=float, default=0.0)
+    parser.add_argument("--every_way", action="store_true")
     parser.add_argument("--exchanges_nothing", action="store_true")
     parser.add_argument("--coordinator")
     parser.add_argument("--process_id", type=int)
@@ -78,7 +86,8 @@ def main():
     if given.exchanges_nothing:
         sys.modules["saejax.train"].compile_chunk = compile_chunk
     Keeper.chunk_done = after_chunk(act)
-    run(given.workdir)
+    sweep, settings = EVERY_WAY if given.every_way else (SWEEP, SETTINGS)
+    run(given.workdir, settings=settings, sweep=sweep)
 
 
 if __name__ == "__main__":

@@ -204,7 +204,7 @@ def test_an_unfinished_checkpoint_is_none_and_is_removed_at_the_next_start(tmp_p
 
 def test_a_checkpoint_that_is_being_deleted_is_none(tmp_path, monkeypatch):
     """Who is killed while deleting leaves no half of a checkpoint under the name of its step."""
-    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda path: None)
+    monkeypatch.setattr(checkpoint.shutil, "rmtree", lambda path, **_: None)
     with Checkpoints(tmp_path, keep=1) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, {"a": jnp.full(3, step)})

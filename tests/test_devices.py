@@ -73,6 +73,11 @@ def end(process, code=0):
     return error
 
 
+def here(path):
+    sweep, settings = resumable.EVERY_WAY
+    run(path, settings=settings, sweep=sweep)
+
+
 def stopped_here(path, step, monkeypatch):
     """A run that one device left at a step."""
 
@@ -83,7 +88,7 @@ def stopped_here(path, step, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(Keeper, "chunk_done", resumable.after_chunk(act))
         with pytest.raises(KeyboardInterrupt):
-            run(path)
+            here(path)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +96,7 @@ def alone(tmp_path_factory):
     """The whole run on one device."""
     assert jax.device_count() == 1
     path = tmp_path_factory.mktemp("alone") / "run"
-    run(path)
+    here(path)
     return path
 
 
@@ -113,7 +118,7 @@ def assert_same(path, alone, history_from=0):
 def test_eight_devices_go_on_where_one_stopped_and_come_to_the_same(alone, tmp_path, monkeypatch):
     stopped_here(tmp_path / "run", 2, monkeypatch)
     # Whole cells each: were anything exchanged, devices that share a CPU's threads could lock up.
-    end(start(8, tmp_path / "run", "--exchanges_nothing"))
+    end(start(8, tmp_path / "run", "--every_way", "--exchanges_nothing"))
     assert load(tmp_path / "run").run["layout"] == {"source": 2, "hyper": 4, "batch": 1}
     assert_same(tmp_path / "run", alone)
 
@@ -124,20 +129,21 @@ def test_two_processes_train_one_sweep_and_one_device_goes_on(alone, tmp_path):
         port = free.getsockname()[1]
     path = tmp_path / "run"
     # Twice as many devices as cells. SIGTERM reaches the second process alone, and both stop.
-    pair = [start(8, path, f"--coordinator=localhost:{port}", f"--process_id={i}", *(
+    pair = [start(8, path, "--every_way", f"--coordinator=localhost:{port}", f"--process_id={i}", *(
         ["--signal_at=6"] if i else []
     )) for i in range(2)]  # fmt: skip
     for process in pair:
         assert "SIGTERM: stopped at step 6 of 12 and saved" in end(process, 143)
     assert load(path).run["layout"] == {"source": 2, "hyper": 4, "batch": 2}
-    run(path)
+    here(path)
     assert [r["step"] for r in load(path).run["resumed"]] == [6]
     assert_same(path, alone)
 
 
 def test_devices_that_cannot_all_be_used_are_said(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
-    given = resumable.SWEEP, resumable.DATA, resumable.SETTINGS
+    sweep, settings = resumable.EVERY_WAY
+    given = sweep, resumable.DATA, settings
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     with pytest.warns(UserWarning, match=r"batch_size 16: 2 of 3 devices can share .* a multiple of 3"):
         plan = make_plan(*given)
@@ -150,6 +156,7 @@ def test_devices_that_cannot_all_be_used_are_said(monkeypatch):
 
 def test_cores_of_a_cpu_do_not_divide_batches(monkeypatch, recwarn):
     monkeypatch.setattr(jax, "devices", lambda: [None] * 16)
-    plan = make_plan(resumable.SWEEP, resumable.DATA, resumable.SETTINGS)
+    sweep, settings = resumable.EVERY_WAY
+    plan = make_plan(sweep, resumable.DATA, settings)
     assert plan.layout == Layout(2, 4, 1)
     assert not recwarn.list

@@ -298,7 +298,7 @@ def test_a_run_in_which_every_cell_froze_still_has_a_page(
     def train(*arguments, workdir, **named):
         return load(copy(finished[0], Path(workdir), froze=np.s_[:, :]))
 
-    monkeypatch.setattr(toy3d, "train", train)
+    monkeypatch.setattr(toy3d.command, "train", train)
     toy3d.main(parse(*TINY, f"--workdir={path}"))
     page = (path / "report.html").read_text(encoding="utf-8")
     assert page.count("was not finite at step 7") == 8
@@ -316,7 +316,7 @@ def test_ctrl_c_while_the_page_is_drawn_says_where_the_results_are(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        toy3d, "train", lambda *_, workdir, **__: load(copy(finished[0], Path(workdir)))
+        toy3d.command, "train", lambda *_, workdir, **__: load(copy(finished[0], Path(workdir)))
     )
     monkeypatch.setattr(toy3d.report, "write", write)
     with pytest.raises(SystemExit, match=f"^interrupted; what was measured so far is in {path}"):

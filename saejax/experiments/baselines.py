@@ -13,7 +13,7 @@ import numpy as np
 from absl import flags
 from tqdm.auto import tqdm
 
-from saejax import baselines, claims, embedding, recovery, report, runlog
+from saejax import baselines, claims, embedding, recovery, report, runlog, workdir
 from saejax.data.synthetic import KINDS, Synthetic
 from saejax.experiments import command
 from saejax.plan import machine
