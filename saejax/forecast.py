@@ -22,11 +22,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import PartitionSpec as P
 
 from saejax.chunk import draw, evaluate, snapshot, train_steps
 from saejax.data.fed import Fed, HostSource
 from saejax.data.source import AnySource
-from saejax.devices import Layout
+from saejax.devices import Layout, spread
 from saejax.mapping import block_shape
 from saejax.memory import Memory, gigabytes
 from saejax.plan import Plan
@@ -84,8 +85,8 @@ class Forecast:
 def probe(plan: Plan) -> Forecast:
     """Measures a small part of a run and scales it to the whole.
 
-    With several devices it is one device's share, on the first device. Those of a CPU share its
-    threads, all of which the probe has, so that their shares add up. Not in it: what devices exchange,
+    With several devices it is a part of each one's share, on all of them; where no part can be dealt
+    out evenly, one device's, and those of a CPU, which share its threads, then add up. Not in it:
     revivals, ghosts of latents that die later, and the mean of a store.
     Reading from host sources goes on beside the training: the slower of the two counts.
 
@@ -99,7 +100,7 @@ def probe(plan: Plan) -> Forecast:
     own = seeds * sum(draws[name] for name in part.sources)
     scale = _work(plan) / _work(part)
     if jax.local_devices()[0].platform == "cpu":
-        scale *= plan.layout.n_devices
+        scale *= plan.layout.n_devices / part.layout.n_devices
 
     def whole(seconds: float, batches: int) -> float:
         return max(0.0, seconds - batches * own) * scale + batches * drawn
@@ -124,7 +125,7 @@ def _measured(part: Plan, snapshots: bool) -> tuple[float, float, float, float]:
     state = jax.block_until_ready(start(part))
     state = state._replace(arrays=state.arrays | _fed(part))
     fixed: Any = {
-        "sources": part.sources, "settings": s, "cell_batches": part.cell_batches, "mesh": None
+        "sources": part.sources, "settings": s, "cell_batches": part.cell_batches, "mesh": part.mesh
     }  # fmt: skip
     inputs = state.arrays, state.seeds, state.hyper, np.int32(0)
     train = jax.jit(partial(train_steps, n=n, **fixed), donate_argnums=(0, 1))
@@ -150,7 +151,7 @@ def _measured(part: Plan, snapshots: bool) -> tuple[float, float, float, float]:
 
 
 def _part(plan: Plan) -> Plan:
-    """A run of two blocks of every width group, or of all its cells where they are fewer.
+    """A run of two blocks of every width group and device, or of all its cells where they are fewer.
 
     Ways to revive latents are never left out, because they differ in what they cost.
     """
@@ -160,17 +161,23 @@ def _part(plan: Plan) -> Plan:
     hypers = min(n_hyper, 2 * by_hyper)
     sources = by_source if hypers > by_hyper else min(n_source, 2 * by_source)
     sweep = plan.sweep
-    n_l1, n_lr = _first(hypers / len(sweep.resample), len(sweep.l1), len(sweep.lr))
-    n_seeds, n_data = _first(sources, len(sweep.seeds), len(plan.sources))
+    at = plan.layout
+    n_l1, n_lr = _first(at.hyper * hypers / len(sweep.resample), len(sweep.l1), len(sweep.lr))
+    n_seeds, n_data = _first(at.source * sources, len(sweep.seeds), len(plan.sources))
+    even = not n_l1 * n_lr * len(sweep.resample) % at.hyper and not n_seeds * n_data % at.source
     sweep = Sweep(sweep.l1[:n_l1], sweep.ratio, sweep.seeds[:n_seeds], sweep.lr[:n_lr], sweep.resample)
     data = dict(list(plan.sources.items())[:n_data])
     part = replace(
         plan,
         sweep=sweep,
-        settings=replace(plan.settings, batch_size=batch_size, snapshot_every=0),
+        settings=replace(
+            plan.settings,
+            batch_size=plan.settings.batch_size if even else batch_size,
+            snapshot_every=0,
+        ),
         sources=data,
         coords=sweep.coords(tuple(data)),
-        layout=Layout(),
+        layout=at if even else Layout(),
     )
     # An odd number of steps is compiled as a loop over pairs and one more: as the run's.
     pairs = max(1, min(MOST_STEPS // 2, round(FLOPS / part.flops_per_step / 2)))
@@ -205,7 +212,8 @@ def _fed(plan: Plan) -> dict[str, Fed]:
     def one(source: HostSource) -> Fed:
         batches = np.stack([source.feed(seed, 0, s.eval_every, s.batch_size) for seed in seeds])
         held_out = source.evaluation(s.eval_batches, s.batch_size)
-        return Fed(jnp.int32(0), jax.device_put(batches), jax.device_put(held_out))
+        there = spread(plan.mesh, batches, P(None, None, "batch"))
+        return Fed(spread(plan.mesh, np.int32(0)), there, spread(plan.mesh, held_out, P(None, "batch")))
 
     return {name: one(x) for name, x in plan.sources.items() if isinstance(x, HostSource)}
 
