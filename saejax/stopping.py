@@ -37,7 +37,7 @@ class Stop:
         """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        print(f"SIGTERM: {message}", file=sys.stderr, flush=True)
+        print(f"\nSIGTERM: {message}", file=sys.stderr, flush=True)
         raise SystemExit(128 + signal.SIGTERM)
 
 
