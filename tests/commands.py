@@ -11,6 +11,12 @@ from absl import logging
 from absl.testing import flagsaver
 
 ROOT = Path(__file__).resolve().parents[1]
+# Compiled programs are not left in the home of whoever runs the tests.
+HERE = {
+    "PYTHONPATH": str(ROOT),
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled"),
+}
 
 
 @contextmanager
@@ -36,7 +42,7 @@ def start(study, *arguments, environment=None, timeout=240):
     return subprocess.run(
         [sys.executable, "-m", f"saejax.experiments.{study}", *arguments],
         cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"} | (environment or {}),
+        env=os.environ | HERE | (environment or {}),
         capture_output=True,
         text=True,
         timeout=timeout,
