@@ -532,7 +532,7 @@ def test_only_a_models_own_files_are_downloaded(folder, monkeypatch):
     [
         ("nowhere", {}, "name: got 'nowhere', allowed: an existing folder, gpt2, .*, or owner/name of"),
         ("/no/such/folder", {}, "name: got '/no/such/folder', allowed: an existing folder"),
-        ("../x", {}, r"name: got '\.\./x', allowed: an existing folder"),
+        ("../no-such-folder", {}, r"name: got '\.\./no-such-folder', allowed: an existing folder"),
         (None, {"revision": "main"}, "revision: got 'main', allowed with a folder: None"),
         (None, {"dtype": "float16"}, "dtype: got 'float16', allowed: float32, bfloat16"),
         (

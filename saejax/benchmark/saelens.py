@@ -78,10 +78,13 @@ def prepare_toy(problem: Problem) -> Callable[[], Callable[[], Any]]:
 
     def one(l1: float) -> StandardTrainingSAE:
         sae, following = _fresh(problem, l1, at), iter(batches)
+        # Only what is called of a dictionary of features and of a generator of activations.
+        features: Any = _Given(at)
+        activations: Any = lambda batch_size: next(following)  # noqa: E731
         train_toy_sae(
             sae,
-            _Given(at),
-            lambda batch_size: next(following),
+            features,
+            activations,
             training_samples=problem.steps * problem.shape.batch,
             batch_size=problem.shape.batch,
             lr=LR,
@@ -104,7 +107,7 @@ def prepare_multi(problem: Problem) -> Callable[[], Callable[[], Any]]:
     batches = recipe.on_device(problem.batches, at)
 
     def train() -> Callable[[], list[Params]]:
-        saes = {str(i): _fresh(problem, l1, at) for i, l1 in enumerate(problem.l1)}
+        saes: dict[str, Any] = {str(i): _fresh(problem, l1, at) for i, l1 in enumerate(problem.l1)}
         config = SAETrainerConfig(
             total_training_samples=problem.steps * problem.shape.batch,
             train_batch_size_samples=problem.shape.batch,
