@@ -14,6 +14,7 @@ is what the run will take.
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from itertools import product
@@ -22,16 +23,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import PartitionSpec as P
 
 from saejax.chunk import draw, evaluate, snapshot, train_steps
-from saejax.data.fed import Fed, HostSource
+from saejax.data.fed import HostSource
 from saejax.data.source import AnySource
-from saejax.devices import Layout, spread
+from saejax.devices import Layout
 from saejax.mapping import block_shape
 from saejax.memory import Memory, gigabytes
 from saejax.plan import Plan
-from saejax.state import start
+from saejax.state import feed, fixed, start
 from saejax.sweep import Sweep
 from saejax.table import Table
 
@@ -123,18 +123,18 @@ def _measured(part: Plan, snapshots: bool) -> tuple[float, float, float, float]:
     n = s.eval_every
     began = time.perf_counter()
     state = jax.block_until_ready(start(part))
-    state = state._replace(arrays=state.arrays | _fed(part))
-    fixed: Any = {
-        "sources": part.sources, "settings": s, "cell_batches": part.cell_batches, "mesh": part.mesh
-    }  # fmt: skip
+    with closing(feed(part, 0)) as fed:
+        state = state._replace(arrays=state.arrays | next(fed))
     inputs = state.arrays, state.seeds, state.hyper, np.int32(0)
-    train = jax.jit(partial(train_steps, n=n, **fixed), donate_argnums=(0, 1))
+    train = jax.jit(partial(train_steps, n=n, **fixed(part)), donate_argnums=(0, 1))
     trained = train.lower(state.groups, state.spare, *inputs).compile()
-    look = jax.jit(partial(evaluate, **fixed)).lower(state.groups, state.matches, *inputs).compile()
+    look = (
+        jax.jit(partial(evaluate, **fixed(part))).lower(state.groups, state.matches, *inputs).compile()
+    )
     take = None
     if snapshots:
         before = time.perf_counter()
-        take = jax.jit(partial(snapshot, **fixed)).lower(state.groups, *inputs).compile()
+        take = jax.jit(partial(snapshot, **fixed(part))).lower(state.groups, *inputs).compile()
         # A run compiles it as part of a chunk, and by itself for the snapshot before training.
         began -= time.perf_counter() - before
     prepare = time.perf_counter() - began
@@ -203,19 +203,6 @@ def _work(plan: Plan) -> int:
         blocks = -(-n_source // by_source) * -(-n_hyper // by_hyper)
         total += blocks * by_source * by_hyper * d_sae
     return total
-
-
-def _fed(plan: Plan) -> dict[str, Fed]:
-    """What host sources feed to the probe's steps."""
-    s, seeds = plan.settings, plan.sweep.seeds
-
-    def one(source: HostSource) -> Fed:
-        batches = np.stack([source.feed(seed, 0, s.eval_every, s.batch_size) for seed in seeds])
-        held_out = source.evaluation(s.eval_batches, s.batch_size)
-        there = spread(plan.mesh, batches, P(None, None, "batch"))
-        return Fed(spread(plan.mesh, np.int32(0)), there, spread(plan.mesh, held_out, P(None, "batch")))
-
-    return {name: one(x) for name, x in plan.sources.items() if isinstance(x, HostSource)}
 
 
 def _draws(plan: Plan) -> dict[str, float]:

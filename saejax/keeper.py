@@ -12,7 +12,7 @@ from jax.sharding import NamedSharding
 
 from saejax.plan import Plan
 from saejax.progress import Progress
-from saejax.state import empty, start
+from saejax.state import empty
 
 if TYPE_CHECKING:
     from saejax.checkpoint import Checkpoints
@@ -79,6 +79,8 @@ class Keeper:
         """
         if not _first_process_says(self._folder.exists()):
             return False
+        if not _first_process_says(bool(self._checkpoints.steps())):
+            return False
         _, _, _, measured, taken = chunk.out_info
         fresh = at.state
         shapes = jax.tree.map(_shape, (fresh.groups, fresh.matches))
@@ -86,10 +88,7 @@ class Keeper:
         at.state = fresh._replace(groups=(), spare=(), matches=())
         del fresh
         found = self._checkpoints.newest(lambda step: self._like(shapes, step, measured, taken))
-        if found is None:
-            state = start(self._plan)
-            at.state = at.state._replace(groups=state.groups, spare=state.spare, matches=state.matches)
-            return False
+        assert found is not None  # there are steps
         at.done, tree = found
         self._saved = at.done
         spare = empty(self._plan, tree["groups"])

@@ -1,5 +1,6 @@
 """What a run holds on its devices: how it starts, and the compiled chunk that moves it on."""
 
+from collections.abc import Generator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -9,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 
 from saejax.chunk import Groups, chunk, draw, snapshot
-from saejax.data.fed import HostSource
+from saejax.data.fed import Fed, HostSource
+from saejax.data.prefetch import feeds
 from saejax.data.source import AnySource, Source
 from saejax.devices import CELLS, EVERYWHERE, RATIOS, TAKEN, sharding, spread, to_host
 from saejax.plan import Plan
@@ -106,9 +108,17 @@ def centers(
     return jax.jit(jnp.concatenate, out_shardings=sharding(plan.mesh, EVERYWHERE))(parts)
 
 
+def feed(plan: Plan, step: int) -> Generator[dict[str, Fed], None, None]:
+    """What host sources hand to one chunk after another from a step on, read one chunk ahead."""
+    s = plan.settings
+    hosts = {name: x for name, x in plan.sources.items() if isinstance(x, HostSource)}
+    steps = range(step, s.steps, s.eval_every)
+    return feeds(hosts, plan.sweep.seeds, steps, s.eval_batches, s.batch_size, plan.mesh)
+
+
 def compile_chunk(plan: Plan, state: State) -> Any:
     """The compiled chunk of a run: takes the parts of a state and the number of steps done."""
-    run = partial(chunk, **_fixed(plan))
+    run = partial(chunk, **fixed(plan))
     at = None
     if plan.mesh is not None:
         # Measurements and snapshots stay where they are made, unless another process has to read them.
@@ -121,12 +131,13 @@ def compile_chunk(plan: Plan, state: State) -> Any:
 
 def first_snapshot(plan: Plan, state: State) -> Any:
     """The snapshot before training, with the leading axis that a chunk's snapshots have."""
-    take = jax.jit(partial(snapshot, **_fixed(plan)))
+    take = jax.jit(partial(snapshot, **fixed(plan)))
     first = take(state.groups, state.arrays, state.seeds, state.hyper, np.int32(0))
     return jax.tree.map(lambda a: a[None], to_host(first))
 
 
-def _fixed(plan: Plan) -> dict[str, Any]:
+def fixed(plan: Plan) -> dict[str, Any]:
+    """What the functions of `saejax.chunk` take besides arrays."""
     return {
         "sources": plan.sources,
         "settings": plan.settings,

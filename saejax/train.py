@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack, closing, nullcontext
 from itertools import count
 from pathlib import Path
@@ -14,8 +14,6 @@ from tqdm.auto import tqdm
 
 from saejax.checks import check_whole
 from saejax.collect import by_axes, collect
-from saejax.data.fed import Fed, HostSource
-from saejax.data.prefetch import feeds
 from saejax.devices import together
 from saejax.keeper import Keeper
 from saejax.plan import Plan, make_plan
@@ -23,7 +21,7 @@ from saejax.progress import Progress
 from saejax.result import Result, coordinates
 from saejax.runlog import RunLog, load
 from saejax.settings import Settings
-from saejax.state import State, compile_chunk, first_snapshot, start
+from saejax.state import State, compile_chunk, feed, first_snapshot, start
 from saejax.stopping import Stop, stopping
 from saejax.sweep import Sweep
 from saejax.workdir import CHECKPOINTS
@@ -167,12 +165,12 @@ def _run(
     started = time.perf_counter()
     at = Progress(start(plan))
     with ExitStack() as feeding:
-        fed = feeding.enter_context(closing(_fed(plan, 0)))
+        fed = feeding.enter_context(closing(feed(plan, 0)))
         at.state = at.state._replace(arrays=at.state.arrays | next(fed))
         step_and_measure = compile_chunk(plan, at.state)
         if keeper and keeper.restore(at, step_and_measure) and at.done < s.steps:
             fed.close()
-            fed = feeding.enter_context(closing(_fed(plan, at.done)))
+            fed = feeding.enter_context(closing(feed(plan, at.done)))
             at.state = at.state._replace(arrays=at.state.arrays | next(fed))
         if s.snapshot_every and not at.done:
             at.snapshots.append(first_snapshot(plan, at.state))
@@ -205,14 +203,6 @@ def _run(
             bar.update(s.eval_every)
     run["chunk_seconds"], run["train_seconds"] = at.seconds, sum(at.seconds)
     return collect(plan, at, run)
-
-
-def _fed(plan: Plan, step: int) -> Generator[dict[str, Fed], None, None]:
-    """What host sources hand to one chunk after another from a step on, read one chunk ahead."""
-    s = plan.settings
-    hosts = {name: x for name, x in plan.sources.items() if isinstance(x, HostSource)}
-    steps = range(step, s.steps, s.eval_every)
-    return feeds(hosts, plan.sweep.seeds, steps, s.eval_batches, s.batch_size, plan.mesh)
 
 
 def _advance(plan: Plan, at: Progress, step_and_measure: Any, bar: tqdm) -> None:

@@ -19,7 +19,7 @@ from saejax.plan import Plan, make_plan
 from saejax.precision import Precision
 from saejax.sae import Params
 from saejax.settings import Settings
-from saejax.state import start
+from saejax.state import fixed, start
 from saejax.sweep import Sweep, public
 
 # Share of the product's rate that the number of steps of a timed run is guessed from.
@@ -41,10 +41,7 @@ def steps_for(flops: float, rate: float, seconds: float, least: int = 4) -> int:
 
 def _compiled(plan: Plan) -> Callable[..., Any]:
     """All steps of a plan as one program that overwrites the buffers it is given."""
-    run = partial(
-        train_steps, n=plan.settings.steps, sources=plan.sources, settings=plan.settings,
-        cell_batches=plan.cell_batches, mesh=plan.mesh,
-    )  # fmt: skip
+    run = partial(train_steps, n=plan.settings.steps, **fixed(plan))
     return jax.jit(run, donate_argnums=(0, 1))
 
 
