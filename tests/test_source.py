@@ -35,11 +35,30 @@ class Ones:
     def sample(self, shared, arrays, key, batch_size):
         return jnp.ones((batch_size, 4))
 
+    def codes(self, shared, arrays, key, batch_size):
+        return None
+
     def describe(self):
         return {"type": "ones"}
 
 
 # --- what is let in ----------------------------------------------------------------------------
+
+
+def test_a_source_that_lacks_something_is_told_what():
+    class Half(Ones):
+        codes = None
+
+    class Quarter:
+        d_in, n_features = 4, None
+
+        def sample(self, shared, arrays, key, batch_size):
+            return jnp.ones((batch_size, 4))
+
+    with pytest.raises(TypeError, match=r"Quarter, .* lacks shared, setup, features, codes, describe"):
+        as_source(Quarter(), 8)
+    with pytest.raises(TypeError, match="Half, .* lacks codes"):
+        as_source(Half(), 8)
 
 
 def test_spec_samples_its_own_ground_truth():

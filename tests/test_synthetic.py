@@ -3,7 +3,9 @@
 Keys are fixed, so a bound of 5 standard errors either always holds or never does.
 """
 
+import dataclasses
 import functools
+import json
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from saejax.data import synthetic
+from saejax.data import magnitudes, orthogonal, synthetic
+from saejax.data.firing import Zipf, zipf_probabilities
+from saejax.data.hierarchy import Hierarchy
+from saejax.data.magnitudes import Magnitudes
+from saejax.data.orthogonal import Orthogonal
+from saejax.data.source import as_source
 from saejax.data.synthetic import KINDS, Synthetic
 
 N = 100_000
@@ -24,6 +31,15 @@ SMALL = {
     "copula_rank": 2,
     "copula_strength": 0.8,
 }
+
+FEW = {
+    "zipf": Zipf(p_max=0.5, p_min=0.1),
+    "hierarchy": Hierarchy(roots=1, branching=2, depth=1),
+    "magnitudes": Magnitudes(first=3.0, last=2.0),
+    "orthogonal": Orthogonal(steps=3, lr=0.01),
+    "bias_norm": 0.7,
+}
+RICH = Synthetic("copula", d_in=4, n_features=6, copula_rank=2, copula_strength=0.8, **FEW)
 
 # Compiling is most of the time of these tests, and fast code gains nothing here.
 jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
@@ -90,12 +106,60 @@ def batch_probabilities(spec, t, keys):
         ({"copula_strength": -0.1}, ["copula_strength", "-0.1", "from 0"]),
         ({"avg_active": 0.0}, ["avg_active", "0.0", "above 0"]),
         ({"avg_active": float("nan")}, ["avg_active", "nan", "above 0"]),
+        ({"bias_norm": 0.0}, ["bias_norm", "0.0", "above 0, or None"]),
+        ({"zipf": 0.5}, ["zipf", "0.5", "Zipf(...), or None"]),
+        ({"hierarchy": Zipf()}, ["hierarchy", "Zipf", "Hierarchy(...), or None"]),
+        ({"magnitudes": True}, ["magnitudes", "True", "Magnitudes(...), or None"]),
+        ({"orthogonal": 100}, ["orthogonal", "100", "Orthogonal(...), or None"]),
+        ({"hierarchy": Hierarchy(roots=7)}, ["hierarchy", "595 features", "n_features=512"]),
+        ({"zipf": Zipf(), "avg_active": 4.0}, ["avg_active", "4.0", "its default 5.0 beside zipf"]),
+        ({"zipf": Zipf(), "feature_decay": 0.9}, ["feature_decay", "0.9", "default 0.99 beside zipf"]),
     ],
 )
 def test_bad_argument_is_named_with_what_is_allowed(unchecked, arguments, words):
     with pytest.raises(ValueError, match=f"^{words[0]}: got") as error:
         Synthetic(**arguments)
     assert all(word in str(error.value) for word in words)
+
+
+@pytest.mark.parametrize("name", ["zipf", "hierarchy", "magnitudes"])
+def test_correlated_is_as_published(name):
+    with pytest.raises(ValueError, match=rf"^{name}: got .*, allowed: None with kind 'correlated'"):
+        Synthetic("correlated", **{name: FEW[name]})
+
+
+@pytest.mark.parametrize(
+    ("settings", "arguments", "message"),
+    [
+        (Zipf, {"exponent": 0.0}, "exponent: got 0.0, allowed: above 0"),
+        (Zipf, {"p_max": 1.1}, "p_max: got 1.1, allowed: above 0, up to 1"),
+        (Zipf, {"p_min": 0.0}, "p_min: got 0.0, allowed: above 0, up to 1"),
+        (Zipf, {"p_min": 0.5}, "p_min: got 0.5, allowed: up to p_max=0.4"),
+        (Magnitudes, {"first": 0.0}, "first: got 0.0, allowed: above 0"),
+        (Magnitudes, {"last": -1.0}, "last: got -1.0, allowed: above 0"),
+        (Magnitudes, {"spread_mean": -0.1}, "spread_mean: got -0.1, allowed: 0 or more"),
+        (Magnitudes, {"spread_std": "1"}, "spread_std: got '1', allowed: 0 or more"),
+        (Orthogonal, {"steps": 0}, "steps: got 0, allowed: a whole number from 1"),
+        (Orthogonal, {"lr": 0.0}, "lr: got 0.0, allowed: above 0"),
+    ],
+)
+def test_bad_part_is_named_with_what_is_allowed(unchecked, settings, arguments, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        settings(**arguments)
+
+
+def test_description_can_be_written_down_and_read_back(unchecked):
+    described = json.loads(json.dumps(as_source(RICH, 8).describe()))
+    assert described.pop("type") == "synthetic"
+    assert Synthetic(**described) == RICH
+    assert hash(Synthetic(**described)) == hash(RICH)
+
+
+def test_description_leaves_out_what_is_off():
+    assert list(as_source(Synthetic(), 8).describe()) == [
+        "type", "kind", "d_in", "n_features", "avg_active", "feature_decay", "copula_strength",
+        "copula_rank",
+    ]  # fmt: skip
 
 
 def test_probability_above_one_names_the_feature_and_the_probability():
@@ -109,6 +173,36 @@ def test_probability_one_is_allowed_and_always_fires():
     spec = Synthetic("copula", d_in=4, n_features=6, avg_active=6.0, feature_decay=1.0, copula_rank=2)
     _, c = draw(spec)
     assert (c > 0).mean() > 0.9999
+
+
+# --- what has been drawn before is drawn again -------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn"),
+    [
+        (
+            "uncorrelated",
+            [[0.03484923, 0, 0.9505785, 0, 0], [0.3524696, 0.83695716, 0, 0, 0],
+             [0, 0, 0, 0, 0.24787146], [0.9222382, 0, 0, 0, 0]],
+        ),
+        (
+            "correlated",
+            [[0.1726395, 0.5275849, 0, 0, 0], [0, 0.39836133, 0, 0, 0],
+             [0, 0.9899608, 0, 0, 0.11055065], [0, 0.57622147, 0, 0, 0]],
+        ),
+        (
+            "copula",
+            [[0.25862741, 0, 0, 0, 0], [0.53061152, 0.30536914, 0.16685271, 0, 0],
+             [0, 0, 0, 0, 0], [0.13587487, 0.70061374, 0.81736696, 0, 0]],
+        ),
+    ],
+)  # fmt: skip
+def test_a_key_draws_what_it_always_drew(kind, drawn):
+    spec = Synthetic(kind, **SMALL | {"d_in": 3, "n_features": 5})
+    t = truth(spec, jax.random.key(11))
+    np.testing.assert_allclose(t.F[0], [-0.14636186, -0.27063558, 0.9514907], rtol=1e-5)
+    np.testing.assert_allclose(codes(spec, t, jax.random.key(12), 4), drawn, rtol=1e-4)
 
 
 # --- ground truth ------------------------------------------------------------------------------
@@ -149,6 +243,71 @@ def test_firing_probabilities_are_the_scaled_powers(decay):
     np.testing.assert_allclose(p, closed_form(spec), rtol=1e-5)
     np.testing.assert_allclose(p.sum(), 1.5, rtol=1e-5)
     np.testing.assert_allclose(truth(spec, KEY).p, p, rtol=1e-6)
+    np.testing.assert_allclose(synthetic.firing_rates(spec), p, rtol=1e-6)
+    assert synthetic.mean_active(spec) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0])
+def test_zipf_is_the_power_law_between_its_ends(exponent):
+    weights = np.arange(1, 41) ** -exponent
+    expected = 0.01 + 0.29 * (weights - weights[-1]) / (weights[0] - weights[-1])
+    got = np.float64(zipf_probabilities(Zipf(exponent, 0.3, 0.01), 40))
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    spec = Synthetic(n_features=40, zipf=Zipf(exponent, 0.3, 0.01))
+    np.testing.assert_allclose(truth(spec, KEY).p, expected, rtol=1e-5)
+    assert synthetic.mean_active(spec) == pytest.approx(expected.sum(), rel=1e-5)
+
+
+def test_zipf_of_one_feature_and_of_one_probability():
+    np.testing.assert_allclose(zipf_probabilities(Zipf(), 1), [0.4], rtol=1e-6)
+    np.testing.assert_allclose(zipf_probabilities(Zipf(p_max=0.2, p_min=0.2), 3), 0.2, rtol=1e-6)
+
+
+def test_overlap_gradient_is_that_of_the_overlaps():
+    F = synthetic.gaussian_features(Synthetic(d_in=4, n_features=7, avg_active=1.0), KEY)
+
+    def loss(F):
+        overlaps = F @ F.T
+        lengths = jnp.diag(overlaps)
+        return (overlaps**2).sum() - (lengths**2).sum() + 7 * ((lengths - 1) ** 2).sum()
+
+    np.testing.assert_allclose(orthogonal.overlap_gradient(F), jax.grad(loss)(F), rtol=1e-4)
+
+
+def test_features_that_were_moved_apart_overlap_less_and_have_norm_1():
+    spec = Synthetic(d_in=8, n_features=12, avg_active=1.0)
+    apart = dataclasses.replace(spec, orthogonal=Orthogonal(steps=50, lr=0.01))
+    F, moved = (np.float64(truth(s, KEY).F) for s in (spec, apart))
+
+    def overlap(F):
+        return ((F @ F.T)[~np.eye(12, dtype=bool)] ** 2).sum()
+
+    np.testing.assert_allclose(np.linalg.norm(moved, axis=1), 1.0, atol=1e-6)
+    # The least that 12 unit vectors in 8 dimensions can have is n^2 / d - n (Welch).
+    assert 144 / 8 - 12 - 1e-6 < overlap(moved) < 0.6 * overlap(F)
+    # Moved, not drawn anew.
+    assert (np.sum(F * moved, 1) > 0.7).all()
+
+
+def test_parts_draw_from_keys_of_their_own():
+    plain, rich = truth(Synthetic("copula", **SMALL), KEY), truth(RICH, KEY)
+    np.testing.assert_array_equal(plain.mixing, rich.mixing)
+    np.testing.assert_array_equal(plain.F, truth(dataclasses.replace(RICH, orthogonal=None), KEY).F)
+    assert plain.spread is None
+    assert plain.bias is None
+    np.testing.assert_allclose(np.linalg.norm(rich.bias), 0.7, rtol=1e-6)
+    normal = np.float64(rich.spread - 0.5) / 0.5
+    assert abs(np.corrcoef(normal[:4], rich.bias)[0, 1]) < 0.999
+    assert np.abs(plain.F @ rich.bias / 0.7).max() < 0.999
+
+
+def test_bias_points_anywhere_and_depends_on_the_key():
+    spec = Synthetic(d_in=3, n_features=4, avg_active=1.0, bias_norm=2.0)
+    bias = np.float64(
+        jit(jax.vmap(lambda k: synthetic.truth(spec, k).bias))(jax.random.split(KEY, 2000))
+    )
+    for coordinate in bias.T:
+        assert stats.kstest(coordinate / 2, stats.uniform(-1, 2).cdf).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("n", [1, 12, 40])
@@ -198,6 +357,22 @@ def test_sample_is_codes_times_features(kind):
     np.testing.assert_allclose(sample(spec, t, key, 50), expected, atol=1e-6)
 
 
+def test_source_gives_the_codes_behind_its_samples():
+    source, key = as_source(RICH, 8), jax.random.key(8)
+    arrays = jit(source.setup)(KEY)
+    c = np.float64(jit(source.codes, static_argnums=3)(source.shared, arrays, key, 50))
+    np.testing.assert_array_equal(c, codes(RICH, arrays, key, 50))
+    expected = c @ np.float64(source.features(arrays)) + np.float64(arrays.bias)
+    x = jit(source.sample, static_argnums=3)(source.shared, arrays, key, 50)
+    np.testing.assert_allclose(x, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", [np.ones((3, 4)), lambda key: jnp.ones((8, 4))])
+def test_data_without_true_features_have_no_codes(data):
+    source = as_source(data, 8)
+    assert source.codes(source.shared, source.setup(KEY), BATCH_KEY, 8) is None
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_key_decides_the_batch(kind):
     spec = Synthetic(kind, **SMALL)
@@ -208,9 +383,8 @@ def test_key_decides_the_batch(kind):
     assert (np.asarray(truth(spec, jax.random.key(9)).F) != np.asarray(t.F)).any()
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_vmap_changes_nothing(kind):
-    spec = Synthetic(kind, **SMALL)
+@pytest.mark.parametrize("spec", [Synthetic(kind, **SMALL) for kind in KINDS] + [RICH])
+def test_vmap_changes_nothing(spec):
     keys = jax.random.split(KEY, 3)
 
     @jit
@@ -233,6 +407,39 @@ def test_jit_changes_nothing():
     t = synthetic.truth(spec, KEY)
     x = synthetic.sample(spec, t, BATCH_KEY, 50)
     np.testing.assert_allclose(x, sample(spec, t, BATCH_KEY, 50), atol=1e-6)
+
+
+# --- magnitudes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["uncorrelated", "copula"])
+def test_magnitudes_are_normal_around_the_means_with_the_spreads(kind):
+    m = Magnitudes(first=5.0, last=4.0, spread_mean=0.6, spread_std=0.1)
+    t, c = draw(Synthetic(kind, **SMALL, magnitudes=m))
+    for feature, mean, spread in zip(np.float64(c.T), np.linspace(5, 4, 6), t.spread, strict=True):
+        strengths = feature[feature > 0]
+        assert stats.kstest(strengths, stats.norm(mean, float(spread)).cdf).pvalue > 1e-3
+
+
+def test_magnitudes_leave_alone_who_fires():
+    strong = Synthetic("copula", **SMALL, magnitudes=Magnitudes(spread_std=0.0))
+    plain = Synthetic("copula", **SMALL)
+    np.testing.assert_array_equal(draw(plain)[1] > 0, draw(strong)[1] > 0)
+
+
+def test_spreads_are_folded_normal():
+    m = Magnitudes(spread_mean=0.5, spread_std=0.5)
+    spread = np.float64(magnitudes.spreads(m, 5000, KEY))
+    assert stats.kstest(spread, stats.foldnorm(1.0, scale=0.5).cdf).pvalue > 1e-3
+
+
+def test_magnitudes_below_zero_are_rectified_and_the_ends_are_finite():
+    u = jnp.array([[0.0, 0.01, 0.5, 1.0]]).T
+    got = np.float64(magnitudes.strengths(Magnitudes(first=1.0), jnp.array([1.0]), u))[:, 0]
+    np.testing.assert_allclose(got[:3], [0, 0, 1], atol=1e-6)
+    np.testing.assert_allclose(got[3], 1 + stats.norm.ppf(1 - 2.0**-24), rtol=1e-3)
+    steady = magnitudes.strengths(Magnitudes(first=1.0), jnp.array([0.0]), u)
+    np.testing.assert_allclose(steady, 1.0)
 
 
 # --- uncorrelated ------------------------------------------------------------------------------
@@ -328,6 +535,18 @@ def test_copula_pairs_fire_with_the_bivariate_normal_probability():
     assert C[i, j].min() < -0.2
     assert C[i, j].max() > 0.2
     assert_rates(both, N, np.array(expected))
+
+
+def test_copula_correlation_has_the_root_mean_square_of_drawn_loadings():
+    n, rank, scale = 400, 25, 0.1
+    spec = Synthetic("copula", n_features=n, copula_rank=rank, copula_strength=rank * scale**2)
+    loadings = np.random.default_rng(0).normal(0, scale, (n, rank))
+    others = ~np.eye(n, dtype=bool)
+    here = np.float64(synthetic.copula_correlation(spec, truth(spec, KEY)))[others]
+    there = (loadings @ loadings.T)[others]
+    for correlation in (here, there):
+        np.testing.assert_allclose(np.sqrt((correlation**2).mean()), 0.05, rtol=0.05)
+    np.testing.assert_allclose((loadings**2).sum(1).mean(), 0.25, rtol=0.05)
 
 
 def test_copula_of_strength_zero_is_independent():

@@ -1,10 +1,12 @@
 """Text as one array of tokens on disk, split into training and validation by document.
 
-corpus.json          where the text is from, sizes, and a SHA-256 of every other file
-tokenizer.json       the byte-pair vocabulary
-train.bin            token ids, uint16 or uint32, every document closed by <|endoftext|>
-train_documents.npy  int64 [documents + 1]: where each document begins, then the number of tokens
-validation.bin, validation_documents.npy   likewise
+A corpus is a folder with
+
+    corpus.json          where the text is from, sizes, and a SHA-256 of every other file
+    tokenizer.json       the byte-pair vocabulary
+    train.bin            token ids, uint16 or uint32, every document closed by <|endoftext|>
+    train_documents.npy  int64 [documents + 1]: where each document begins, then the number of tokens
+    validation.bin, validation_documents.npy   likewise
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from saejax.data.manifest import StoreConfig
 from saejax.data.store import Store
@@ -58,7 +59,6 @@ def import_arrays(
             not two-dimensional, empty, not of a float dtype or of another width than the first; and
             when a number in it is not finite in the dtype of the store, where the import stops.
         FileNotFoundError: naming the file.
-        ImportError: for .safetensors without the package of that name.
         FileExistsError, BlockingIOError, OSError: as `StoreWriter` does.
     """
     if isinstance(paths, str | Path) or not paths:
@@ -121,12 +121,6 @@ def _npy(file: Path) -> Table:
 
 
 def _safetensors(file: Path, tensor: str | None) -> Table:
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError(
-            f'{file}: reading .safetensors needs a package more: pip install "saejax[lm]"'
-        ) from error
     try:
         opened = safe_open(file, framework="numpy")
     except SafetensorError as error:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from saejax.data import synthetic
 from saejax.data.fed import HostSource
 from saejax.data.synthetic import Synthetic
+from saejax.identity import program
 
 
 @runtime_checkable
@@ -53,12 +54,19 @@ class Source(Protocol):
         """A fresh batch."""
         ...
 
+    def codes(
+        self, shared: Any, arrays: Any, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch n_features"] | None:
+        """True feature activations in what `sample` draws with this key, None where unknown."""
+        ...
+
     def describe(self) -> dict[str, Any]:
         """Settings to write down beside the results, JSON types only."""
         ...
 
 
 AnySource = Source | HostSource
+SOURCE = ("d_in", "n_features", "shared", "setup", "features", "sample", "codes", "describe")
 
 
 @dataclass(frozen=True)
@@ -87,8 +95,15 @@ class SyntheticSource:
     ) -> Float[Array, "batch d_in"]:
         return synthetic.sample(self.spec, arrays, key, batch_size)
 
+    def codes(
+        self, shared: None, arrays: synthetic.Truth, key: PRNGKeyArray, batch_size: int
+    ) -> Float[Array, "batch n_features"]:
+        return synthetic.codes(self.spec, arrays, key, batch_size)
+
     def describe(self) -> dict[str, Any]:
-        return {"type": "synthetic", **asdict(self.spec)}
+        # What is off is left out: a run is described as it was before there was such a setting.
+        settings = {name: value for name, value in asdict(self.spec).items() if value is not None}
+        return {"type": "synthetic", **settings}
 
 
 @dataclass(frozen=True)
@@ -112,6 +127,11 @@ class ArraySource:
         self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
     ) -> Float[Array, "batch d_in"]:
         return shared[jax.random.randint(key, (batch_size,), 0, shared.shape[0])]
+
+    def codes(
+        self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
+    ) -> None:
+        return None
 
     def describe(self) -> dict[str, Any]:
         digest = hashlib.sha256(np.ascontiguousarray(self.shared).data).hexdigest()
@@ -154,22 +174,13 @@ class FunctionSource:
     ) -> Float[Array, "batch d_in"]:
         return jnp.asarray(self.function(key), jnp.float32)
 
+    def codes(self, shared: None, arrays: None, key: PRNGKeyArray, batch_size: int) -> None:
+        return None
+
     def describe(self) -> dict[str, Any]:
         name = getattr(self.function, "__name__", type(self.function).__name__)
-        return {
-            "type": "function", "name": name, "d_in": self.d_in, "sha256": _program(self.function)
-        }  # fmt: skip
-
-
-def _program(function: Callable[[PRNGKeyArray], Any]) -> str:
-    """SHA-256 of what a function computes: its traced program, and the arrays that it captured."""
-    traced = jax.make_jaxpr(function)(jax.random.key(0))
-    # Places of Python objects in memory are another in each process.
-    sha = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr)).encode())
-    for captured in traced.consts:
-        is_key = jnp.issubdtype(captured.dtype, jax.dtypes.prng_key)
-        sha.update(np.asarray(jax.random.key_data(captured) if is_key else captured).tobytes())
-    return sha.hexdigest()
+        sha256 = program(self.function, jax.random.key(0))
+        return {"type": "function", "name": name, "d_in": self.d_in, "sha256": sha256}
 
 
 def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
@@ -206,6 +217,13 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
         return data
     if isinstance(data, np.ndarray | jax.Array):
         return ArraySource(_rows(data, name))
+    if callable(getattr(data, "sample", None)):
+        parts = [n for n in SOURCE if n not in ("n_features", "shared")]
+        lacks = [n for n in SOURCE if not hasattr(data, n) or (n in parts and getattr(data, n) is None)]
+        raise TypeError(
+            f"data {name!r}: got {type(data).__name__}, which looks like a source but lacks "
+            f"{', '.join(lacks)}; allowed: all of {', '.join(SOURCE)} (saejax.data.source.Source)"
+        )
     if callable(data):
         function: Callable[..., Any] = data
         out = jax.eval_shape(function, jax.random.key(0))

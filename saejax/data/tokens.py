@@ -96,11 +96,11 @@ class TokenTable:
 def published() -> TokenTable:
     """The 8 tokens of the text, with 4 numbers each, and the groups it speaks of.
 
-    animals      cat, happy cat, dog, loyal dog
-    variants     happy cat, loyal dog
-    negations    not cat, not dog
-    not animals  not cat, not dog, robot, AI assistant
-    artificial   robot, AI assistant
+        animals      cat, happy cat, dog, loyal dog
+        variants     happy cat, loyal dog
+        negations    not cat, not dog
+        not animals  not cat, not dog, robot, AI assistant
+        artificial   robot, AI assistant
 
     The text names its fourth token "energetic dog" in the prose and "loyal dog" in the code; the
     name here is that of the code. It also speaks of three dimensions where its code has four.
