@@ -1,4 +1,4 @@
-"""One sparse autoencoder: initialise, encode, decode, objective, project.
+"""One sparse autoencoder with a ReLU: initialise, encode, decode, objective, project.
 
 Everything here is written for a single SAE and a batch of inputs; callers map it over cells.
 
@@ -17,9 +17,10 @@ d_sae (SAELens, dictionary_learning) has the same minimum at `l1 * d_in` of redu
 `l1 * d_in / d_sae` of reduction "mean".
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from saejax.precision import Precision, matmul
 
+# Chooses among activations: (h [batch, d_sae], k) -> h with some of them 0.
+Keep = Callable[[Array, Any], Array]
 L1Reduction = Literal["mean", "sum"]
 Init = Literal["orthogonal", "linear", "tied"]
 
@@ -65,12 +68,27 @@ STANDARD = SAEConfig()
 
 
 class Params(NamedTuple):
-    """Weights of one SAE, or of many with leading axes. `b_dec` is None where it is off."""
+    """Weights of one SAE, or of many with leading axes; None where an SAE has no such part.
+
+    Attributes:
+        W_enc: encoder; of a gated SAE that of the gate.
+        b_enc: its bias, likewise.
+        W_dec: decoder; its rows are the dictionary.
+        b_dec: bias of the decoder, None where it is off.
+        threshold: batchtopk and matryoshka: what an activation must exceed once training is over.
+        log_threshold: jumprelu: logarithm of what each latent's activation must exceed.
+        r_mag: gated: logarithm of each latent's magnitude weights over its gate's.
+        b_mag: gated: bias of the magnitudes.
+    """
 
     W_enc: Float[Array, "*cells d_in d_sae"]
     b_enc: Float[Array, "*cells d_sae"]
     W_dec: Float[Array, "*cells d_sae d_in"]
     b_dec: Float[Array, "*cells d_in"] | None = None
+    threshold: Float[Array, "*cells"] | None = None
+    log_threshold: Float[Array, "*cells d_sae"] | None = None
+    r_mag: Float[Array, "*cells d_sae"] | None = None
+    b_mag: Float[Array, "*cells d_sae"] | None = None
 
 
 def init(
@@ -82,12 +100,12 @@ def init(
 ) -> Params:
     """Initial weights.
 
-    "orthogonal"  W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0; W_enc and b_enc
-                  uniform in +-1/sqrt(d_in)
-    "linear"      W_dec and b_dec uniform in +-1/sqrt(d_sae), as torch.nn.Linear starts; with
-                  `unit_norm` rows then scaled to norm 1; W_enc and b_enc as above
-    "tied"        rows of W_dec uniform on the unit sphere, W_enc the transpose of W_dec, b_enc 0,
-                  b_dec `center`: for activations of language models, which are far from the origin
+        "orthogonal"  W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0; W_enc and b_enc
+                      uniform in +-1/sqrt(d_in)
+        "linear"      W_dec and b_dec uniform in +-1/sqrt(d_sae), as torch.nn.Linear starts; with
+                      `unit_norm` rows then scaled to norm 1; W_enc and b_enc as above
+        "tied"        rows of W_dec uniform on the unit sphere, W_enc the transpose of W_dec, b_enc 0,
+                      b_dec `center`: for activations of language models, which are far from the origin
 
     Args:
         key: randomness; the same key and sizes give the same weights.
@@ -142,21 +160,26 @@ def project(params: Params, config: SAEConfig) -> Params:
 def standard(params: Params, config: SAEConfig) -> Params:
     """The same SAE written for an encoder that sees `x - b_dec`, whichever it was trained with.
 
-    With `apply_b_dec_to_input` off, `b_enc + b_dec @ W_enc` takes the place of b_enc.
+    With `apply_b_dec_to_input` off, `b_enc + b_dec @ W_enc` takes the place of b_enc, and b_mag of a
+    gated SAE moves likewise with its own weights `W_enc exp(r_mag)`.
     """
     if params.b_dec is None or config.apply_b_dec_to_input:
         return params
     shift = jnp.einsum("...i,...ij->...j", params.b_dec, params.W_enc, precision="highest")
-    return params._replace(b_enc=params.b_enc + shift)
+    b_mag = params.b_mag
+    if b_mag is not None:
+        assert params.r_mag is not None
+        b_mag = b_mag + shift * jnp.exp(params.r_mag)
+    return params._replace(b_enc=params.b_enc + shift, b_mag=b_mag)
 
 
-def encode(
+def preactivation(
     params: Params,
     x: Float[Array, "batch d_in"],
     config: SAEConfig = STANDARD,
     precision: Precision = "highest",
 ) -> Float[Array, "batch d_sae"]:
-    """Activations `h = relu((x - b_dec) @ W_enc + b_enc)`.
+    """`(x - b_dec) @ W_enc + b_enc`, what every encoder starts from.
 
     b_dec is folded into the bias, `x @ W_enc + (b_enc - b_dec @ W_enc)`: cells that share a batch
     then share the left operand as well.
@@ -171,7 +194,17 @@ def encode(
     bias = params.b_enc
     if params.b_dec is not None and config.apply_b_dec_to_input:
         bias = bias - matmul(params.b_dec[None], params.W_enc, precision)[0]
-    return jax.nn.relu(matmul(x, params.W_enc, precision) + bias)
+    return matmul(x, params.W_enc, precision) + bias
+
+
+def encode(
+    params: Params,
+    x: Float[Array, "batch d_in"],
+    config: SAEConfig = STANDARD,
+    precision: Precision = "highest",
+) -> Float[Array, "batch d_sae"]:
+    """Activations `h = relu((x - b_dec) @ W_enc + b_enc)`. Arguments as in `preactivation`."""
+    return jax.nn.relu(preactivation(params, x, config, precision))
 
 
 def decode(
@@ -190,7 +223,7 @@ def objective(
     precision: Precision = "highest",
 ) -> Float[Array, ""]:
     """Training objective `mse + l1 * sparsity` (module docstring) of one SAE on one batch."""
-    mse, sparsity = mse_and_sparsity(config, precision, params, x)  # pyright: ignore
+    mse, sparsity = mse_and_sparsity(config, precision, params, x)
     return mse + l1 * sparsity
 
 
@@ -200,9 +233,14 @@ def sample_objective(
     l1: Float[Array, ""] | float,
     config: SAEConfig,
     precision: Precision = "highest",
+    h: Float[Array, "batch d_sae"] | None = None,
 ) -> Float[Array, " batch"]:
-    """Every sample's share of the objective: its mean over the batch is `objective`."""
-    h = encode(params, x, config, precision)
+    """Every sample's share of the objective: its mean over the batch is `objective`.
+
+    `h` are the activations, where another encoder than `encode` made them.
+    """
+    if h is None:
+        h = encode(params, x, config, precision)
     error = decode(params, h, precision) - x
     return jnp.mean(error**2, axis=-1) + l1 * sparsity_scale(config, h.shape[-1]) * h.sum(-1)
 
@@ -212,25 +250,62 @@ def sparsity_scale(config: SAEConfig, d_sae: int) -> float:
     return 1.0 / d_sae if config.l1_reduction == "mean" else 1.0
 
 
-def _forward(
-    config: SAEConfig, precision: Precision, params: Params, x: Float[Array, "batch d_in"]
-) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], tuple]:
-    h = encode(params, x, config, precision)
-    error = decode(params, h, precision) - x
-    sparsity = h.sum() * (sparsity_scale(config, h.shape[-1]) / x.shape[0])
-    return (jnp.mean(error**2), sparsity), (params, x, h, error)
+class Terms(NamedTuple):
+    """What a batch comes to.
+
+    Attributes:
+        mse: mean over batch and d_in of (x_hat - x)^2.
+        sparsity: mean over the batch of the sum of activations, reduced as `l1_reduction` says.
+        highest: each latent's largest activation; no gradient goes through it.
+        least: the smallest activation above 0, infinite where there is none; likewise.
+    """
+
+    mse: Float[Array, ""]
+    sparsity: Float[Array, ""]
+    highest: Float[Array, " d_sae"]
+    least: Float[Array, ""]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def mse_and_sparsity(
     config: SAEConfig, precision: Precision, params: Params, x: Float[Array, "batch d_in"]
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """The two terms of the objective, with their gradient written out.
+    """The two terms of the objective, with their gradient written out (`kept_terms`)."""
+    terms: Any = kept_terms(config, precision, None, params, x, None)  # pyright: ignore
+    return terms.mse, terms.sparsity
+
+
+def _forward(
+    config: SAEConfig, precision: Precision, keep: Keep | None, params: Params, x: Array, k: Any
+) -> tuple[Terms, tuple]:
+    h = encode(params, x, config, precision)
+    if keep is not None:
+        h = keep(h, k)
+    error = decode(params, h, precision) - x
+    sparsity = h.sum() * (sparsity_scale(config, h.shape[-1]) / x.shape[0])
+    least = jnp.where(h > 0, h, jnp.inf).min()
+    return Terms(jnp.mean(error**2), sparsity, h.max(0), least), (params, x, k, h, error)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def kept_terms(
+    config: SAEConfig, precision: Precision, keep: Keep | None, params: Params,
+    x: Float[Array, "batch d_in"], k: Float[Array, ""] | None,
+) -> Terms:  # fmt: skip
+    """The terms of an objective, with their gradient written out.
 
     Autodiff gives the same numbers; the written form needs five matrix products and no
     rematerialised masks, which is what makes a mapped step reach most of the machine's rate.
+
+    Args:
+        config: of the SAE.
+        precision: of the products.
+        keep: function of (h, k) that sets some of the activations of a ReLU to 0 and leaves the
+            others as they are; None keeps all. Which ones it keeps has no gradient.
+        params: one SAE.
+        x: the batch.
+        k: what `keep` reads, None without it.
     """
-    return _forward(config, precision, params, x)[0]
+    return _forward(config, precision, keep, params, x, k)[0]
 
 
 def _gram(
@@ -247,13 +322,10 @@ def _gram(
 
 
 def _backward(
-    config: SAEConfig,
-    precision: Precision,
-    residuals: tuple,
-    cotangents: tuple[Float[Array, ""], Float[Array, ""]],
-) -> tuple[Params, Float[Array, "batch d_in"]]:
-    params, x, h, error = residuals
-    d_mse, d_sparsity = cotangents
+    config: SAEConfig, precision: Precision, keep: Keep | None, residuals: tuple, cotangents: Terms
+) -> tuple[Params, Float[Array, "batch d_in"], Any]:
+    params, x, k, h, error = residuals
+    d_mse, d_sparsity, *_ = cotangents
     batch, d_in = x.shape
     # d_x_hat = scale * error. Scaled before the products, the compiler would multiply inside the
     # transposition in `_gram`, which then takes up to eight times as long.
@@ -270,9 +342,11 @@ def _backward(
             d_W_enc = d_W_enc - jnp.outer(params.b_dec, d_b_enc)
             d_b_dec = d_b_dec - matmul(params.W_enc, d_b_enc[:, None], precision)[:, 0]
     d_W_dec = scale * _gram(error, h, precision).T
-    grads = Params(d_W_enc, d_b_enc, d_W_dec, d_b_dec)
+    still = jax.tree.map(jnp.zeros_like, params)
+    grads = still._replace(W_enc=d_W_enc, b_enc=d_b_enc, W_dec=d_W_dec, b_dec=d_b_dec)
     # The cotangent of x is a sixth product; the compiler drops it where nobody asks for it.
-    return grads, matmul(d_pre, params.W_enc.T, precision) - scale * error
+    d_k = None if k is None else jnp.zeros_like(k)
+    return grads, matmul(d_pre, params.W_enc.T, precision) - scale * error, d_k
 
 
-mse_and_sparsity.defvjp(_forward, _backward)
+kept_terms.defvjp(_forward, _backward)

@@ -1,0 +1,57 @@
+"""Architectures of SAEs, a few pure functions each; `base` says what the engine asks of them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from saejax.architectures.base import Architecture, Loss, Swept
+from saejax.architectures.gated import Gated
+from saejax.architectures.jumprelu import JumpReLU
+from saejax.architectures.matryoshka import Matryoshka
+from saejax.architectures.topk import BatchTopK, TopK
+
+ReLU = Architecture
+# How a trained SAE encodes, by its kind.
+KINDS: dict[str, type[Architecture]] = {
+    kind.kind: kind for kind in (ReLU, TopK, BatchTopK, JumpReLU, Gated, Matryoshka)
+}
+
+__all__ = [
+    "KINDS",
+    "Architecture",
+    "BatchTopK",
+    "Gated",
+    "JumpReLU",
+    "Loss",
+    "Matryoshka",
+    "ReLU",
+    "Swept",
+    "TopK",
+    "as_architecture",
+    "described",
+]
+
+
+def as_architecture(name: str, value: Any, allowed: str) -> Architecture:
+    """An architecture, or the one with default constants that a name stands for.
+
+    Args:
+        name: how the error names the argument.
+        value: what the user handed in.
+        allowed: what is, in words.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if isinstance(value, Architecture):
+        return value
+    if isinstance(value, str) and value in KINDS:
+        return KINDS[value]()
+    raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
+
+
+def described(run: Mapping[str, Any], name: str) -> str:
+    """The kind of an architecture from what a run's description says about its name.
+
+    Runs of before there were several say nothing, and are of ReLUs.
+    """
+    return run.get("architectures", {}).get(name, {}).get("kind", "relu")
