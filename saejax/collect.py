@@ -1,5 +1,6 @@
 """Results from what a run holds at its end."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -8,17 +9,65 @@ import numpy as np
 
 from saejax.chunk import features, to_next_larger
 from saejax.devices import to_host
+from saejax.matching.assignment import mcc
 from saejax.plan import Plan
 from saejax.progress import Progress
-from saejax.result import Result, Snapshots, final_values
+from saejax.result import ABSENT, Result, Snapshots, coordinates, final_values
 from saejax.sae import Params, standard
-from saejax.sweep import public
+from saejax.sweep import AXES, Part, public
+
+# `frozen_at` of a cell that was never frozen.
+TRAINED = -1
 
 
-def by_axes(plan: Plan, measured: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Measurements [source, ratio, hyper, ...] on the host, with the axes of the sweep apart."""
+def by_axes(plan: Plan, measured: tuple[dict[str, Any], ...]) -> dict[str, np.ndarray]:
+    """Measurements on the host, with the axes of the sweep apart.
+
+    Args:
+        plan: of the run.
+        measured: name -> [source, ratio, hyper, ...] for every part of the sweep.
+
+    Returns:
+        name -> [*shape, ...]. What is no cell has NaN, index -1, and `frozen_at` = `ABSENT`.
+    """
     on_host = to_host(measured)
-    return {name: a.reshape(*plan.shape, *a.shape[3:]) for name, a in on_host.items()}
+    if len(plan.sweep.parts) == 1:
+        return {name: a.reshape(*plan.shape, *a.shape[3:]) for name, a in on_host[0].items()}
+    out = {}
+    for name, first in on_host[0].items():
+        nothing = np.nan if np.issubdtype(first.dtype, np.floating) else -1
+        nothing = ABSENT if name == "frozen_at" else nothing
+        out[name] = np.full((*plan.shape, *first.shape[3:]), nothing, first.dtype)
+        for part, own in zip(plan.sweep.parts, on_host, strict=True):
+            places = part_places(plan, part)
+            cells = tuple(map(len, places))
+            out[name][np.ix_(*places)] = own[name].reshape(*cells, *first.shape[3:])
+    return out
+
+
+def _mcc(
+    plan: Plan, frozen_at: np.ndarray, truth: np.ndarray, load: Callable[[tuple[int, ...]], Params]
+) -> np.ndarray:
+    """`mcc` [*shape] of every cell that trained to the end, NaN for the others.
+
+    A matching is found by SciPy, on the host and for the final dictionaries alone.
+    """
+    out = np.full(plan.shape, np.nan, np.float32)
+    for index in map(tuple, np.argwhere(frozen_at == TRAINED).tolist()):
+        out[index] = mcc(np.asarray(load(index).W_dec), truth[index[:2]])
+    return out
+
+
+def part_places(plan: Plan, part: Part) -> tuple[range | list[int], ...]:
+    """Positions along each axis that a part of the sweep has."""
+    own = {
+        "l1": part.l1, "lr": part.lr, "resample": part.resample, "k": part.k,
+        "architecture": (part.architecture.name,),
+    }  # fmt: skip
+    return tuple(
+        [values.index(v) for v in own[name]] if name in own else range(len(values))
+        for name, values in plan.coords.items()
+    )
 
 
 def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
@@ -33,9 +82,9 @@ def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
     stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
     best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
     final = final_values(stacked)
-    order = sorted(range(len(plan.d_sae)), key=plan.d_sae.__getitem__)
-    compare = jax.jit(partial(to_next_larger, order=order, mesh=plan.mesh))
-    final |= by_axes(plan, {"mmcs_to_next_larger": compare(state.groups)})
+    compare = jax.jit(partial(to_next_larger, kinds=plan.groups, mesh=plan.mesh))
+    larger = compare(state.groups)
+    final |= by_axes(plan, tuple({"mmcs_to_next_larger": own} for own in larger))
     truth = features(plan.sources, state.arrays)
     if truth is not None:
         truth = to_host(truth).reshape(*plan.shape[:2], *truth.shape[1:])
@@ -43,21 +92,28 @@ def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
     snapshots = progress.snapshots
     over_time = jax.tree.map(lambda *a: np.concatenate(a), *snapshots) if snapshots else None
 
-    def place(index: tuple[int, ...]) -> tuple[int, int]:
+    def place(index: tuple[int, ...]) -> tuple[int, int, int]:
+        """Group, source and hyper of a cell."""
+        at = coordinates(plan.coords, index)
+        number = plan.coords["architecture"].index(at["architecture"])
+        own = at["l1"], at["lr"], at["resample"], at["k"]
+        hyper = plan.sweep.parts[number].hypers.index(own)
         source = int(np.ravel_multi_index(index[:2], plan.shape[:2]))
-        return source, int(np.ravel_multi_index(index[3:], plan.shape[3:]))
+        return number * len(plan.d_sae) + index[AXES.index("ratio")], source, hyper
 
     def one_cell(index: tuple[int, ...]) -> Params:
-        source, hyper = place(index)
-        return jax.tree.map(lambda a: a[source, hyper], params[index[2]])
+        group, source, hyper = place(index)
+        return jax.tree.map(lambda a: a[source, hyper], params[group])
 
     def one_film(index: tuple[int, ...]) -> Snapshots:
         assert over_time is not None
-        source, hyper = place(index)
-        taken = jax.tree.map(lambda a: a[:, source, hyper], over_time[index[2]])
+        group, source, hyper = place(index)
+        taken = jax.tree.map(lambda a: a[:, source, hyper], over_time[group])
         steps = np.arange(0, plan.settings.steps + 1, plan.settings.snapshot_every)
         return Snapshots(steps, taken.W_dec, taken.alive)
 
+    if truth is not None:
+        final["mcc"] = _mcc(plan, final["frozen_at"], truth, one_cell)
     every = plan.settings.eval_every
     return Result(
         coords=plan.coords,

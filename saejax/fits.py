@@ -59,16 +59,17 @@ def default_cell_batches(plan: Planned) -> tuple[int, ...]:
         plan: of the run; its `cell_batches` are not read.
     """
     at = sizes_of(plan)
-    chosen = (1,) * len(at.d_sae)
+    chosen = (1,) * len(at.groups)
     if at.on_cpu:
         return chosen
     room = (1 - SAFETY) * (device_memory() or UNKNOWN)
-    blocks = [*range(1, at.n_hyper), *range(at.n_hyper, at.n_cells + 1, at.n_hyper)]
-    blocks.sort(key=lambda k: (n_blocks(at, k), k))
-    for group in sorted(range(len(chosen)), key=at.d_sae.__getitem__):
-        for k in blocks:
-            tried = (*chosen[:group], k, *chosen[group + 1 :])
-            if estimate_sizes(replace(at, cell_batches=tried)).total <= room:
+    for i in sorted(range(len(chosen)), key=lambda i: at.groups[i].d_sae):
+        own = at.groups[i]
+        n = own.n_hyper
+        sides = [*range(1, n), *range(n, at.n_source * n + 1, n)]
+        for k in sorted(sides, key=lambda k: (n_blocks(at, own._replace(cell_batch=k)), k)):
+            tried = (*chosen[:i], k, *chosen[i + 1 :])
+            if estimate_sizes(at.with_cell_batches(tried)).total <= room:
                 chosen = tried
                 break
     return chosen
@@ -108,10 +109,10 @@ def _remedies(plan: Planned, at: Sizes, limit: int) -> Iterator[tuple[str, Any, 
         return estimate_sizes(replace(at, **changes)).total <= limit
 
     s = at.settings
-    widest = max(at.cell_batches)
+    widest = max(group.cell_batch for group in at.groups)
 
     def narrowed(k: int) -> bool:
-        return fits(cell_batches=tuple(min(k, own) for own in at.cell_batches))
+        return fits(groups=at.with_cell_batches([min(k, g.cell_batch) for g in at.groups]).groups)
 
     if found := _largest(widest - 1, narrowed):
         yield "cell_batch", widest, f"up to {found}"
@@ -125,16 +126,17 @@ def _remedies(plan: Planned, at: Sizes, limit: int) -> Iterator[tuple[str, Any, 
     shared = s.batch_size // at.batch_size
     if found := _largest(at.batch_size - 1, lambda b: fits(batch_size=b)):
         yield "batch_size", s.batch_size, f"up to {shared * found}"
-    groups = sorted(zip(plan.sweep.ratio, at.d_sae, at.cell_batches, strict=True))
-    for n in range(len(groups) - 1, 0, -1):
-        ratios, widths, batches = zip(*groups[:n], strict=True)
-        if fits(d_sae=widths, cell_batches=batches):
-            yield "ratio", groups[-1][0], f"up to {ratios[-1]:g}"
+    ratios = sorted(plan.sweep.ratio)
+    by_ratio = sorted({group.d_sae for group in at.groups})
+    for n in range(len(ratios) - 1, 0, -1):
+        if fits(groups=tuple(group for group in at.groups if group.d_sae <= by_ratio[n - 1])):
+            yield "ratio", ratios[-1], f"up to {ratios[n - 1]:g}"
             break
-    alone = estimate_sizes(replace(at, n_source=1, n_hyper=1, n_seeds=1)).total
+    single = tuple(group._replace(n_hyper=1) for group in at.groups)
+    alone = estimate_sizes(replace(at, n_source=1, groups=single, n_seeds=1)).total
     yield (
         "l1, seeds, data sets",
-        f"{at.n_cells} cells of each width on a device",
+        f"{at.of_all(lambda _: 1) // len(at.groups)} cells of each width on a device",
         f"fewer, or more devices; one takes {gigabytes(alone)}",
     )
 

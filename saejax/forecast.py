@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saejax.chunk import draw, evaluate, snapshot, train_steps
+from saejax.chunk import Group, draw, evaluate, snapshot, train_steps
 from saejax.data.fed import HostSource
 from saejax.data.source import AnySource
 from saejax.devices import Layout
@@ -32,7 +32,7 @@ from saejax.mapping import block_shape
 from saejax.memory import Memory, gigabytes
 from saejax.plan import Plan
 from saejax.state import feed, fixed, start
-from saejax.sweep import Sweep
+from saejax.sweep import Part
 from saejax.table import Table
 
 # A timed piece of work is repeated for this many seconds and at least `REPEATS` times, unless the first
@@ -125,12 +125,11 @@ def _measured(part: Plan, snapshots: bool) -> tuple[float, float, float, float]:
     state = jax.block_until_ready(start(part))
     with closing(feed(part, 0)) as fed:
         state = state._replace(arrays=state.arrays | next(fed))
-    inputs = state.arrays, state.seeds, state.hyper, np.int32(0)
+    inputs = state.arrays, state.seeds, state.hypers, np.int32(0)
     train = jax.jit(partial(train_steps, n=n, **fixed(part)), donate_argnums=(0, 1))
     trained = train.lower(state.groups, state.spare, *inputs).compile()
-    look = (
-        jax.jit(partial(evaluate, **fixed(part))).lower(state.groups, state.matches, *inputs).compile()
-    )
+    measure = jax.jit(partial(evaluate, own=part.metrics, **fixed(part)))
+    look = measure.lower(state.groups, state.matches, *inputs).compile()
     take = None
     if snapshots:
         before = time.perf_counter()
@@ -155,17 +154,16 @@ def _part(plan: Plan) -> Plan:
 
     Ways to revive latents are never left out, because they differ in what they cost.
     """
-    n_source, n_hyper, batch_size = plan.local
-    blocks = [block_shape(k, n_source, n_hyper) for k in plan.cell_batches]
+    n_source, n_hypers, batch_size = plan.local
+    blocks = [block_shape(g.cell_batch, n_source, n_hypers[g.part]) for g in plan.groups]
     by_source, by_hyper = max(b[0] for b in blocks), max(b[1] for b in blocks)
-    hypers = min(n_hyper, 2 * by_hyper)
+    hypers = min(max(n_hypers), 2 * by_hyper)
     sources = by_source if hypers > by_hyper else min(n_source, 2 * by_source)
-    sweep = plan.sweep
     at = plan.layout
-    n_l1, n_lr = _first(at.hyper * hypers / len(sweep.resample), len(sweep.l1), len(sweep.lr))
-    n_seeds, n_data = _first(at.source * sources, len(sweep.seeds), len(plan.sources))
-    even = not n_l1 * n_lr * len(sweep.resample) % at.hyper and not n_seeds * n_data % at.source
-    sweep = Sweep(sweep.l1[:n_l1], sweep.ratio, sweep.seeds[:n_seeds], sweep.lr[:n_lr], sweep.resample)
+    parts = tuple(_first_hypers(part, at.hyper * hypers) for part in plan.sweep.parts)
+    n_seeds, n_data = _first(at.source * sources, len(plan.sweep.seeds), len(plan.sources))
+    even = not any(len(p.hypers) % at.hyper for p in parts) and not n_seeds * n_data % at.source
+    sweep = plan.sweep.of(parts, plan.sweep.seeds[:n_seeds])
     data = dict(list(plan.sources.items())[:n_data])
     part = replace(
         plan,
@@ -185,6 +183,14 @@ def _part(plan: Plan) -> Plan:
     return replace(part, settings=replace(part.settings, steps=n, eval_every=n))
 
 
+def _first_hypers(part: Part, needed: int) -> Part:
+    """Of a part of a sweep the first values of l1, lr and k that make so many hypers, and few more."""
+    # Every k but the largest would leave out what is sorted: of k it is the last ones.
+    sparsity = max(len(part.l1), len(part.k))
+    n, n_lr = _first(needed / len(part.resample), sparsity, len(part.lr))
+    return part._replace(l1=part.l1[:n], k=part.k[-n:], lr=part.lr[:n_lr])
+
+
 def _first(needed: float, n_a: int, n_b: int) -> tuple[int, int]:
     """How many values of two axes make at least `needed` pairs, and few more."""
     return min(
@@ -196,12 +202,12 @@ def _first(needed: float, n_a: int, n_b: int) -> tuple[int, int]:
 
 def _work(plan: Plan) -> int:
     """Latents that a device computes in a step, those of cells that blocks have twice among them."""
-    n_source, n_hyper, _ = plan.local
+    n_source, n_hypers, _ = plan.local
     total = 0
-    for d_sae, cell_batch in zip(plan.d_sae, plan.cell_batches, strict=True):
-        by_source, by_hyper = block_shape(cell_batch, n_source, n_hyper)
-        blocks = -(-n_source // by_source) * -(-n_hyper // by_hyper)
-        total += blocks * by_source * by_hyper * d_sae
+    for group in plan.groups:
+        by_source, by_hyper = block_shape(group.cell_batch, n_source, n_hypers[group.part])
+        blocks = -(-n_source // by_source) * -(-n_hypers[group.part] // by_hyper)
+        total += blocks * by_source * by_hyper * group.d_sae
     return total
 
 
@@ -265,20 +271,21 @@ def describe_plan(plan: Plan, memory: Memory, forecast: Forecast) -> str:
         memory: from `saejax.memory.estimate`.
         forecast: from `probe`.
     """
-    n_cells = plan.n_source * plan.n_hyper
     d_in, batch_size = plan.source.d_in, plan.settings.batch_size
     b_dec = d_in if plan.settings.sae.use_b_dec else 0
 
-    def row(d_sae: int, cell_batch: int) -> dict[str, Any]:
-        return {
+    def row(group: Group) -> dict[str, Any]:
+        n_cells, d_sae = plan.n_source * plan.n_hypers[group.part], group.d_sae
+        name = {"architecture": group.architecture.name} if len(plan.sweep.parts) > 1 else {}
+        return name | {
             "d_sae": d_sae,
             "cells": n_cells,
             "parameters": n_cells * (2 * d_in * d_sae + d_sae + b_dec),
-            "cell_batch": cell_batch,
+            "cell_batch": group.cell_batch,
             "GFLOP a step": 10 * batch_size * d_in * d_sae * n_cells / 1e9,
         }
 
-    groups = [row(d, k) for d, k in zip(plan.d_sae, plan.cell_batches, strict=True)]
+    groups = list(map(row, plan.groups))
     summed = {name: sum(g[name] for g in groups) for name in ("cells", "parameters", "GFLOP a step")}
     groups.append(dict.fromkeys(groups[0], "") | {"d_sae": "all"} | summed)
     kinds = [{"memory on a device": name, "MB": n / 1e6} for name, n in _kinds(memory)]
@@ -298,7 +305,7 @@ def describe_plan(plan: Plan, memory: Memory, forecast: Forecast) -> str:
     flops = plan.flops_per_step / f.step / 1e9
     return "\n".join(
         (
-            f"{plan.n_source} sources x {plan.n_hyper} settings x {len(plan.d_sae)} widths, "
+            f"{plan.n_source} sources x {sum(plan.n_hypers)} settings x {len(plan.d_sae)} widths, "
             f"d_in {d_in}, batches of {batch_size}, {plan.settings.steps} steps",
             "",
             str(Table(groups)),

@@ -81,7 +81,7 @@ class Keeper:
             return False
         if not _first_process_says(bool(self._checkpoints.steps())):
             return False
-        _, _, _, measured, taken = chunk.out_info
+        _, _, _, (measured, *_), taken = chunk.out_info
         fresh = at.state
         shapes = jax.tree.map(_shape, (fresh.groups, fresh.matches))
         # What is read takes the place of the fresh arrays, and does not lie beside them.

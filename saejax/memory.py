@@ -15,14 +15,16 @@ they are an estimate, `saejax.fits.SAFETY` leaves room for its error, and `_phas
 to correct.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from saejax.chunk import Group, Local
 from saejax.data.fed import HostSource
 from saejax.data.source import AnySource, SyntheticSource
 from saejax.devices import Layout
@@ -33,8 +35,10 @@ from saejax.sweep import Sweep, stream
 # On a CPU the compiler and the program share the machine's memory with the arrays. Measured with tiny
 # arrays: 0.24 GB for one width group, 0.92 for eight, 0.30 for one with ghosts, 0.65 for three revived.
 PROGRAM, PROGRAM_OF_GROUP, PROGRAM_OF_REVIVAL = 140_000_000, 97_000_000, 75_000_000
+# What the auxiliary loss of dead latents holds, in copies of A and W.
+AUX = 2, 3
 # Scalars that an evaluation keeps of a cell.
-MEASUREMENTS = 20
+MEASUREMENTS = 24
 
 
 @runtime_checkable
@@ -51,16 +55,13 @@ class Planned(Protocol):
     def sources(self) -> Mapping[str, AnySource]: ...
 
     @property
-    def d_sae(self) -> tuple[int, ...]: ...
-
-    @property
-    def cell_batches(self) -> tuple[int, ...]: ...
+    def groups(self) -> tuple[Group, ...]: ...
 
     @property
     def layout(self) -> Layout: ...
 
     @property
-    def local(self) -> Layout: ...
+    def local(self) -> Local: ...
 
 
 @dataclass(frozen=True)
@@ -100,16 +101,34 @@ class Phase(NamedTuple):
     activations: int
 
 
+class GroupSizes(NamedTuple):
+    """The numbers of a group that memory depends on, those of one device.
+
+    Attributes:
+        part: which part of the sweep it is of.
+        d_sae: number of latents.
+        cell_batch: cells side by side.
+        n_hyper: hypers of each source.
+        parameters: bytes of the weights of a cell.
+        temporaries: arrays [batch, d_sae] and [d_in, d_sae] of a step beyond a ReLU's.
+    """
+
+    part: int
+    d_sae: int
+    cell_batch: int
+    n_hyper: int
+    parameters: int
+    temporaries: tuple[int, int]
+
+
 @dataclass(frozen=True)
 class Sizes:
     """The numbers of a plan that memory depends on, those of one device."""
 
     d_in: int
     n_features: int
-    d_sae: tuple[int, ...]
-    cell_batches: tuple[int, ...]
+    groups: tuple[GroupSizes, ...]
     n_source: int
-    n_hyper: int
     n_seeds: int
     batch_size: int
     drawn: tuple[int, int]
@@ -119,9 +138,14 @@ class Sizes:
     draws: int
     on_cpu: bool
 
-    @property
-    def n_cells(self) -> int:
-        return self.n_source * self.n_hyper
+    def of_all(self, one: Callable[[GroupSizes], int]) -> int:
+        """Sum over all cells of what one of a group has."""
+        return sum(self.n_source * g.n_hyper * one(g) for g in self.groups)
+
+    def with_cell_batches(self, cell_batches: Sequence[int]) -> "Sizes":
+        """The same with other numbers of cells side by side, one for each group."""
+        changed = (g._replace(cell_batch=k) for g, k in zip(self.groups, cell_batches, strict=True))
+        return replace(self, groups=tuple(changed))
 
 
 def estimate(plan: Planned) -> Memory:
@@ -149,16 +173,29 @@ def sizes_of(plan: Planned) -> Sizes:
             own = jax.eval_shape(jax.vmap(lambda s, at=source: at.setup(stream(s, "truth"))), seeds)
             data += _bytes(own) + _bytes(source.shared)
     # Of every number that is drawn the generator holds two words of state on the way in and two on the
-    # way out, besides its counters. A copula draws normal numbers besides.
-    copula = any(isinstance(x, SyntheticSource) and x.spec.kind == "copula" for x in sources)
+    # way out, besides its counters. A copula draws normal numbers besides; a hierarchy holds what it
+    # proposes and what it keeps.
+    specs = [x.spec for x in sources if isinstance(x, SyntheticSource)]
+    draws = 4 + 2 * any(s.kind == "copula" for s in specs) + 2 * any(s.hierarchy for s in specs)
     fed = [np.dtype(getattr(jnp, x.describe().get("dtype", "float32"))).itemsize for x in hosts]
+    d_in = sources[0].d_in
+
+    def sizes(group: Group) -> GroupSizes:
+        init = partial(group.architecture.init, d_in=d_in, d_sae=group.d_sae, config=s.sae)
+        weights = jax.eval_shape(lambda: init(jax.random.key(0)))
+        n_hyper = plan.local.hypers[group.part]
+        more_A, more_W = group.architecture.temporaries
+        if s.resample.aux_after and "auxk" in group.architecture.revivals:
+            more_A, more_W = more_A + AUX[0], more_W + AUX[1]
+        return GroupSizes(
+            group.part, group.d_sae, group.cell_batch, n_hyper, _bytes(weights), (more_A, more_W)
+        )
+
     return Sizes(
-        d_in=sources[0].d_in,
+        d_in=d_in,
         n_features=sources[0].n_features or 0,
-        d_sae=plan.d_sae,
-        cell_batches=plan.cell_batches,
+        groups=tuple(map(sizes, plan.groups)),
         n_source=plan.local.source,
-        n_hyper=plan.local.hyper,
         n_seeds=len(plan.sweep.seeds),
         batch_size=plan.local.batch,
         # Every device draws whole batches of all sources; what the host feeds is divided.
@@ -166,7 +203,7 @@ def sizes_of(plan: Planned) -> Sizes:
         settings=s,
         data=data,
         fed=sum(fed),
-        draws=(6 if copula else 4) if sources[0].n_features else 0,
+        draws=draws if sources[0].n_features else 0,
         on_cpu=jax.local_devices()[0].platform == "cpu",
     )
 
@@ -177,15 +214,12 @@ def _bytes(tree: Any) -> int:
 
 def estimate_sizes(at: Sizes) -> Memory:
     """`estimate` of the plan that has these numbers."""
-    s, n = at.settings, at.n_cells
-    b_dec = at.d_in if s.sae.use_b_dec else 0
-    parameters = [4 * (2 * at.d_in * d + d + b_dec) for d in at.d_sae]
-    silent = [4 * d if s.resample.watches else 0 for d in at.d_sae]
+    s = at.settings
     # Each cell also has the step at which it froze, and Adam's count.
-    weights = n * sum(p + i + 4 for p, i in zip(parameters, silent, strict=True))
-    moments = n * sum(2 * p + 4 for p in parameters)
+    weights = at.of_all(lambda g: g.parameters + 4 * g.d_sae * s.resample.watches + 4)
+    moments = at.of_all(lambda g: 2 * g.parameters + 4)
     # Index and cosine of every feature's best latent, at the evaluation before.
-    matches = 8 * at.n_features * n * len(at.d_sae)
+    matches = at.of_all(lambda _: 8 * at.n_features)
     batch = at.n_seeds * at.batch_size * at.d_in
     held_out = at.fed * s.eval_batches * at.batch_size * at.d_in
     # One chunk is trained on while the next is read.
@@ -193,9 +227,10 @@ def estimate_sizes(at: Sizes) -> Memory:
     phases = _together(at)
     if at.on_cpu:
         # The dictionaries' public orientation is a copy of W_dec, made when temporaries are gone.
-        phases.append(Phase(0, n * sum(4 * at.d_in * d for d in at.d_sae)))
+        phases.append(Phase(0, at.of_all(lambda g: 4 * at.d_in * g.d_sae)))
     largest = max(phases, key=sum)
-    revivals = bool(s.resample.every) + bool(s.resample.ghost_after)
+    rule = s.resample
+    revivals = bool(rule.every) + bool(rule.ghost_after or rule.aux_after)
     program = PROGRAM_OF_GROUP + PROGRAM_OF_REVIVAL * revivals
     return Memory(
         weights=weights,
@@ -203,7 +238,7 @@ def estimate_sizes(at: Sizes) -> Memory:
         spare=weights + moments,
         data=data,
         results=_results(at),
-        program=PROGRAM + program * len(at.d_sae) if at.on_cpu else 0,
+        program=PROGRAM + program * len(at.groups) if at.on_cpu else 0,
         batches=largest.batches,
         activations=largest.activations,
     )
@@ -211,14 +246,14 @@ def estimate_sizes(at: Sizes) -> Memory:
 
 def _results(at: Sizes) -> int:
     """Snapshots of a chunk; on a CPU those of the whole run, and its measurements."""
-    s, n = at.settings, at.n_cells
+    s = at.settings
     every = s.snapshot_every
-    one = n * sum((4 * at.d_in + 1) * d for d in at.d_sae)
+    one = at.of_all(lambda g: (4 * at.d_in + 1) * g.d_sae)
     chunk = one * (s.eval_every // every) if every else 0
     if not at.on_cpu:
         return chunk
     taken = one * (s.steps // every + 1) if every else 0
-    evaluation = n * len(at.d_sae) * (4 * MEASUREMENTS + 8 * at.n_features)
+    evaluation = at.of_all(lambda _: 4 * MEASUREMENTS + 8 * at.n_features)
     # At the end they are joined along their first axis, which is a copy.
     return 2 * (taken + evaluation * (s.steps // s.eval_every))
 
@@ -229,9 +264,8 @@ def _together(at: Sizes) -> list[Phase]:
     Loops over blocks follow one another. Groups of a single block are no loops, and the compiler mixes
     them, so that the temporaries of all of them may be there at once.
     """
-    groups = list(zip(at.d_sae, at.cell_batches, strict=True))
-    whole = [_phases(at, d, k) for d, k in groups if n_blocks(at, k) == 1]
-    loops = [_phases(at, d, k) for d, k in groups if n_blocks(at, k) > 1]
+    whole = [_phases(at, group) for group in at.groups if n_blocks(at, group) == 1]
+    loops = [_phases(at, group) for group in at.groups if n_blocks(at, group) > 1]
     out = []
     for name in (whole or loops)[0]:
         mixed = sum(phases[name].activations for phases in whole)
@@ -240,14 +274,15 @@ def _together(at: Sizes) -> list[Phase]:
     return out
 
 
-def _phases(at: Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
-    """Temporaries of the phases of a width group: what to correct where a compiler needs others."""
-    s = at.settings
+def _phases(at: Sizes, group: GroupSizes) -> dict[str, Phase]:
+    """Temporaries of the phases of a group: what to correct where a compiler needs others."""
+    s, d_sae = at.settings, group.d_sae
     A, W = 4 * at.batch_size * d_sae, 4 * at.d_in * d_sae
     X, C = 4 * at.batch_size * at.d_in, 4 * at.n_features * d_sae
-    by_source, by_hyper = block_shape(cell_batch, at.n_source, at.n_hyper)
+    by_source, by_hyper = block_shape(group.cell_batch, at.n_source, group.n_hyper)
+    n_cells = at.n_source * group.n_hyper
     k = by_source * by_hyper
-    whole, single = k == at.n_cells, k == 1
+    whole, single = k == n_cells, k == 1
 
     # The evaluation batches and the counters of the random numbers do not depend on the training, and
     # the compiler makes them first: they are there all the time. Of several sources there are two
@@ -256,7 +291,8 @@ def _phases(at: Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     copies = 2 if sources > 1 else 1
     N = 4 * samples * at.n_features if at.draws else 0
     batches = sources * 4 * samples * at.d_in
-    always = copies * s.eval_batches * batches + 2 * N
+    # Which features are in each of their samples is known too, a byte each.
+    always = copies * s.eval_batches * (batches + sources * N // 4) + 2 * N
     phases = {"draw": Phase(always + copies * batches + at.draws * at.n_seeds * N, 0)}
 
     # A step: h, its gradient before and behind the ReLU, and a copy of W_dec the right way round; when
@@ -276,12 +312,13 @@ def _phases(at: Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     else:
         # Side by side both branches of ghosts are computed, and what is there of X is there earlier.
         step = max((7 if ghost else 3) * A + W + 3 * X, (5 if ghost else 3) * W, 6 * X) + rounded
-    phases["step"] = Phase(always + batches, k * step)
+    more_A, more_W = group.temporaries
+    phases["step"] = Phase(always + batches, k * (step + more_A * A + more_W * W))
 
     if s.resample.every:
         # A revival copies weights and moments of the whole group, unless all its cells are one block.
-        group = 0 if whole else 6 * W * at.n_cells
-        phases["revive"] = Phase(always + batches, group + k * (A + 3 * W + X))
+        copied = 0 if whole else 6 * W * n_cells
+        phases["revive"] = Phase(always + batches, copied + k * (A + 3 * W + X))
 
     # An evaluation: h and, side by side, its comparison with 0; then the cosines with all features, and
     # dictionaries of unit rows with their transposes, for which a single block has the idle buffers.
@@ -294,7 +331,7 @@ def _phases(at: Sizes, d_sae: int, cell_batch: int) -> dict[str, Phase]:
     return phases
 
 
-def n_blocks(at: Sizes, cell_batch: int) -> int:
-    """Blocks of a width group that a device trains one after another."""
-    by_source, by_hyper = block_shape(cell_batch, at.n_source, at.n_hyper)
-    return -(-at.n_source // by_source) * -(-at.n_hyper // by_hyper)
+def n_blocks(at: Sizes, group: GroupSizes) -> int:
+    """Blocks of a group that a device trains one after another."""
+    by_source, by_hyper = block_shape(group.cell_batch, at.n_source, group.n_hyper)
+    return -(-at.n_source // by_source) * -(-group.n_hyper // by_hyper)

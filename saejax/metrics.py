@@ -3,20 +3,28 @@
 Products here are always float32, whatever the training used.
 """
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from saejax import detection
+from saejax.architectures import Architecture, ReLU
 from saejax.devices import over
 from saejax.precision import matmul
-from saejax.sae import Params, SAEConfig, decode, encode, sparsity_scale, unit_rows
+from saejax.sae import Params, SAEConfig, sparsity_scale, unit_rows
 
 # Every scalar that an evaluation reports, and whether a larger value is better.
 LARGER_IS_BETTER: dict[str, bool] = {
     "mmcs_true_to_dict": True,
     "mmcs_dict_to_true": True,
+    "mcc": True,
+    "uniqueness": True,
+    "precision": True,
+    "recall": True,
+    "f1": True,
     "mse": False,
     "l1_loss": False,
     "l0": False,
@@ -27,6 +35,32 @@ LARGER_IS_BETTER: dict[str, bool] = {
     "learned": True,
     "unlearned": False,
 }
+
+
+RELU = ReLU()
+
+
+class Seen(NamedTuple):
+    """What a user's metric is computed from: one SAE on one evaluation batch.
+
+    Attributes:
+        params: its weights.
+        x: the batch.
+        h: activations.
+        x_hat: reconstructions.
+        features: the true features, unit rows; None where they are unknown.
+        active: which of them are in each sample, likewise.
+    """
+
+    params: Params
+    x: Float[Array, "batch d_in"]
+    h: Float[Array, "batch d_sae"]
+    x_hat: Float[Array, "batch d_in"]
+    features: Float[Array, "n_features d_in"] | None
+    active: Bool[Array, "batch n_features"] | None
+
+
+Metric = Callable[[Seen], Float[Array, ""]]
 
 
 def cosines(G: Float[Array, "n_g d_in"], D: Float[Array, "n_d d_in"]) -> Float[Array, "n_g n_d"]:
@@ -65,15 +99,24 @@ def reconstruction(
     config: SAEConfig,
     dead_threshold: float = 0.0,
     axis: str | None = None,
+    architecture: Architecture = RELU,
+    k: Float[Array, ""] | float = 0,
+    own: Mapping[str, Metric] | None = None,
+    features: Float[Array, "n_features d_in"] | None = None,
+    active: Bool[Array, "n_batches batch n_features"] | None = None,
+    feature_of: Int[Array, " d_sae"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """How well and how sparsely an SAE reconstructs the evaluation batches.
 
-    mse      mean over samples and d_in of (x_hat - x)^2
-    l1_loss  l1 * sparsity, so that mse + l1_loss is the training objective
-    l0       mean number of active latents (h > 0) of a sample
-    fvu      sum (x_hat - x)^2 / sum (x - mean x)^2, fraction of variance unexplained; not finite
-             for data that are constant
-    dead_latents  number of latents whose activation never exceeds `dead_threshold`
+        mse      mean over samples and d_in of (x_hat - x)^2
+        l1_loss  l1 * sparsity, so that mse + l1_loss is the training objective of a ReLU; see
+                 `Architecture.penalized` for what the others multiply
+        l0       mean number of active latents (h > 0) of a sample
+        fvu      sum (x_hat - x)^2 / sum (x - mean x)^2, fraction of variance unexplained; not finite
+                 for data that are constant
+        dead_latents  number of latents whose activation never exceeds `dead_threshold`
+        precision, recall, f1  how well the firing of latents detects their features, where `active`
+                 says when those are there; see `saejax.detection`
 
     Args:
         params: one SAE.
@@ -82,32 +125,52 @@ def reconstruction(
         config: says how the sparsity is reduced.
         dead_threshold: in units of activation.
         axis: of the devices over which the samples are divided, None where one has them all.
+        architecture: of the SAE.
+        k: the cell's number of active latents, where the architecture reads it.
+        own: further metrics by name, of which the mean over batches (and devices) is taken.
+        features: the true features, for those.
+        active: which of them are in each sample.
+        feature_of: each latent's feature, from `recovery`.
     """
     d_in, d_sae = params.W_enc.shape
     n_samples = over(axis, jax.lax.psum, batches.shape[0] * batches.shape[1])
+    own = own or {}
 
-    def add(total: tuple, x: Float[Array, "batch d_in"]) -> tuple[tuple, None]:
-        squared_error, h_sum, active, highest = total
-        h = encode(params, x, config)
-        squared_error += jnp.sum((decode(params, h) - x) ** 2)
-        h_sum += h.sum()
-        active += jnp.sum(h > 0, dtype=jnp.float32)
-        return (squared_error, h_sum, active, jnp.maximum(highest, h.max(0))), None
+    def add(total: tuple, part: tuple) -> tuple[tuple, None]:
+        x, active = part
+        squared_error, penalized, fired, highest, theirs, counted = total
+        h = architecture.encode(params, x, k, config)
+        x_hat = architecture.decode(params, h)
+        seen = Seen(params, x, h, x_hat, features, active)
+        theirs = {name: value + own[name](seen) for name, value in theirs.items()}
+        squared_error += jnp.sum((x_hat - x) ** 2)
+        penalized += architecture.penalized(params, x, h, config)
+        fired += jnp.sum(h > 0, dtype=jnp.float32)
+        if active is not None and feature_of is not None:
+            counted = jax.tree.map(jnp.add, counted, detection.counts(h, active, feature_of))
+        highest = jnp.maximum(highest, h.max(0))
+        return (squared_error, penalized, fired, highest, theirs, counted), None
 
     zero = jnp.zeros(())
-    total = (zero, zero, zero, jnp.zeros(d_sae))
-    (squared_error, h_sum, active, highest), _ = jax.lax.scan(add, total, batches)
+    none = jnp.zeros(d_sae)
+    total = (zero, zero, zero, none, dict.fromkeys(own, zero), detection.Counts(none, none, none))
+    (*sums, highest, theirs, counted), _ = jax.lax.scan(add, total, (batches, active))
     mean = over(axis, jax.lax.pmean, batches.mean((0, 1)))
-    sums = squared_error, h_sum, active, jnp.sum((batches - mean) ** 2)
-    squared_error, h_sum, active, variance = over(axis, jax.lax.psum, sums)
+    sums = *sums, jnp.sum((batches - mean) ** 2)
+    squared_error, penalized, fired, variance = over(axis, jax.lax.psum, sums)
     highest = over(axis, jax.lax.pmax, highest)
-    sparsity = h_sum / n_samples * sparsity_scale(config, d_sae)
-    return {
+    theirs = over(axis, jax.lax.pmean, theirs)
+    sparsity = penalized / n_samples * sparsity_scale(config, d_sae)
+    detected = {}
+    if active is not None and feature_of is not None:
+        detected = detection.scores(over(axis, jax.lax.psum, counted))
+    return detected | {
         "mse": squared_error / (n_samples * d_in),
         "l1_loss": l1 * sparsity,
-        "l0": active / n_samples,
+        "l0": fired / n_samples,
         "fvu": squared_error / variance,
         "dead_latents": jnp.sum(highest <= dead_threshold, dtype=jnp.float32),
+        **{name: value / batches.shape[0] for name, value in theirs.items()},
     }
 
 
@@ -117,6 +180,8 @@ def alive(
     config: SAEConfig,
     dead_threshold: float = 0.0,
     axis: str | None = None,
+    architecture: Architecture = RELU,
+    k: Float[Array, ""] | float = 0,
 ) -> Bool[Array, " d_sae"]:
     """Which latents exceed `dead_threshold` on the evaluation batches: those that are not dead.
 
@@ -124,22 +189,36 @@ def alive(
     """
 
     def add(highest: Float[Array, " d_sae"], x: Float[Array, "batch d_in"]) -> tuple[Any, None]:
-        return jnp.maximum(highest, encode(params, x, config).max(0)), None
+        return jnp.maximum(highest, architecture.encode(params, x, k, config).max(0)), None
 
     highest, _ = jax.lax.scan(add, jnp.zeros(params.b_enc.shape), batches)
     return over(axis, jax.lax.pmax, highest) > dead_threshold
 
 
-def recovery(
-    params: Params, F: Float[Array, "n_features d_in"]
-) -> tuple[dict[str, Float[Array, ""]], Int[Array, " n_features"], Float[Array, " n_features"]]:
-    """How well a dictionary recovers the true features.
+class Recovered(NamedTuple):
+    """How a dictionary and the true features match.
 
-    Returns:
-        `mmcs_true_to_dict` and `mmcs_dict_to_true`, then for each true feature the index of its
-        best latent and their cosine (its representedness).
+    Attributes:
+        scores: `mmcs_true_to_dict`, `mmcs_dict_to_true`, and `uniqueness` (`saejax.detection`).
+        best_index: for each true feature its best latent.
+        best_cosine: their cosine, the feature's representedness.
+        feature_of: for each latent the true feature of the largest |cosine|.
     """
+
+    scores: dict[str, Float[Array, ""]]
+    best_index: Int[Array, " n_features"]
+    best_cosine: Float[Array, " n_features"]
+    feature_of: Int[Array, " d_sae"]
+
+
+def recovery(params: Params, F: Float[Array, "n_features d_in"]) -> Recovered:
+    """How well a dictionary recovers the true features."""
     cos = cosines(F, params.W_dec)
     best = cos.max(-1)
-    scalars = {"mmcs_true_to_dict": best.mean(), "mmcs_dict_to_true": cos.max(0).mean()}
-    return scalars, jnp.argmax(cos, axis=-1).astype(jnp.int32), best
+    feature_of = jnp.argmax(jnp.abs(cos), axis=0).astype(jnp.int32)
+    scores = {
+        "mmcs_true_to_dict": best.mean(),
+        "mmcs_dict_to_true": cos.max(0).mean(),
+        "uniqueness": detection.uniqueness(feature_of, F.shape[0]),
+    }
+    return Recovered(scores, jnp.argmax(cos, axis=-1).astype(jnp.int32), best, feature_of)

@@ -1,23 +1,30 @@
 """What a run is going to do: every check of the input, before anything is compiled."""
 
+import math
 import os
 import platform
+import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
+from itertools import product
 from typing import Any
 
 import jax
-import numpy as np
+import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from saejax._version import __version__
+from saejax.chunk import Group, Local
 from saejax.data.source import AnySource, as_sources
 from saejax.devices import Layout, choose_layout, make_mesh
 from saejax.fits import check_fits, default_cell_batches
+from saejax.identity import program
+from saejax.metrics import LARGER_IS_BETTER, Metric, Seen
+from saejax.sae import Params
 from saejax.settings import Settings
-from saejax.sweep import Sweep
+from saejax.sweep import AXES, Sweep
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,8 @@ class Plan:
         coords: values along each axis, in the order of `saejax.sweep.AXES`.
         d_sae: width at each ratio.
         layout: how the cells are spread over devices.
-        cell_batches: for each width group, how many cells a device trains side by side.
+        cell_batches: for each group, how many cells a device trains side by side.
+        metrics: the user's own, by name.
     """
 
     sweep: Sweep
@@ -41,6 +49,16 @@ class Plan:
     d_sae: tuple[int, ...]
     layout: Layout
     cell_batches: tuple[int, ...]
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """What is fixed about each group; those of one architecture follow one another."""
+        kinds = product(enumerate(self.sweep.parts), self.d_sae)
+        return tuple(
+            Group(part.architecture, i, d_sae, k)
+            for ((i, part), d_sae), k in zip(kinds, self.cell_batches, strict=True)
+        )
 
     @property
     def mesh(self) -> Mesh | None:
@@ -48,10 +66,11 @@ class Plan:
         return make_mesh(self.layout)
 
     @property
-    def local(self) -> Layout:
-        """Sources, hypers and samples of a batch that one device has."""
-        whole = self.n_source, self.n_hyper, self.settings.batch_size
-        return Layout(*(n // parts for n, parts in zip(whole, self.layout, strict=True)))
+    def local(self) -> Local:
+        """Sources, hypers of every part and samples of a batch that one device has."""
+        source, hyper, batch = self.layout
+        hypers = tuple(n // hyper for n in self.n_hypers)
+        return Local(self.n_source // source, hypers, self.settings.batch_size // batch)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -64,9 +83,14 @@ class Plan:
         return self.shape[0] * self.shape[1]
 
     @property
-    def n_hyper(self) -> int:
-        """Number of (l1, lr, resample) triples."""
-        return int(np.prod(self.shape[3:]))
+    def n_hypers(self) -> tuple[int, ...]:
+        """Number of (l1, k, lr, resample) of every part of the sweep."""
+        return tuple(len(part.hypers) for part in self.sweep.parts)
+
+    @property
+    def n_cells(self) -> int:
+        """Number of SAEs."""
+        return self.n_source * sum(self.n_hypers) * len(self.d_sae)
 
     @property
     def source(self) -> AnySource:
@@ -77,16 +101,19 @@ class Plan:
     def flops_per_step(self) -> int:
         """Useful work of a step: 10 batch_size d_in d_sae for each cell, five matrix products."""
         per_latent = 10 * self.settings.batch_size * self.source.d_in
-        return per_latent * sum(self.d_sae) * self.n_source * self.n_hyper
+        return per_latent * sum(self.d_sae) * self.n_source * sum(self.n_hypers)
 
     def describe(self) -> dict[str, Any]:
         """All of it, and the machine, in JSON types."""
         return {
             "coords": {name: list(values) for name, values in self.coords.items()},
             "d_sae": list(self.d_sae),
+            "n_cells": self.n_cells,
             "d_in": self.source.d_in,
             "n_features": self.source.n_features,
             "settings": asdict(self.settings),
+            "architectures": {p.architecture.name: p.architecture.describe() for p in self.sweep.parts},
+            "metrics": {name: program(own, _seen(self)) for name, own in self.metrics.items()},
             "cell_batch": list(self.cell_batches),
             "layout": self.layout._asdict(),
             "data": {name: source.describe() for name, source in self.sources.items()},
@@ -107,13 +134,16 @@ def machine(*packages: str) -> dict[str, Any]:
     }
 
 
-def make_plan(sweep: Sweep, data: Any, settings: Settings) -> Plan:
+def make_plan(
+    sweep: Sweep, data: Any, settings: Settings, metrics: Mapping[str, Metric] | None = None
+) -> Plan:
     """Checks a run and fixes what follows from its arguments.
 
     Args:
         sweep: the axes.
         data: as `saejax.train` takes it.
         settings: how to train.
+        metrics: the user's own, by name.
 
     Raises:
         ValueError: for data, ratios or settings that do not fit each other or the device, naming the
@@ -127,14 +157,55 @@ def make_plan(sweep: Sweep, data: Any, settings: Settings) -> Plan:
     widths = sweep.widths(base[1], base[0])
     coords = sweep.coords(tuple(sources))
     n_source = len(sources) * len(coords["seed"])
-    n_hyper = int(np.prod([len(coords[a]) for a in ("l1", "lr", "resample")]))
+    for part in sweep.parts:
+        if max(part.k) > min(widths):
+            raise ValueError(
+                f"k: got {max(part.k)}, allowed: up to {min(widths)}, the latents of the sweep's "
+                "smallest dictionary"
+            )
+    # What is dealt to devices must come out even in every part.
+    n_hyper = math.gcd(*(len(part.hypers) for part in sweep.parts))
     layout = _layout(n_source, n_hyper, settings.batch_size)
-    chosen = (settings.cell_batch or 1,) * len(widths)
-    plan = Plan(sweep, settings, sources, coords, widths, layout, chosen)
+    chosen = (settings.cell_batch or 1,) * (len(sweep.parts) * len(widths))
+    own = dict(metrics or {})
+    plan = Plan(sweep, settings, sources, coords, widths, layout, chosen, own)
+    _check_metrics(plan)
     if settings.cell_batch is None:
         plan = replace(plan, cell_batches=default_cell_batches(plan))
     check_fits(plan)
     return plan
+
+
+def _seen(plan: Plan) -> Seen:
+    """The shapes that a user's metric is going to see, those of the first group."""
+    batch, d_in, d_sae = plan.local.batch, plan.source.d_in, plan.d_sae[0]
+
+    def like(*shape: int, dtype: Any = jnp.float32) -> Any:
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    own, sae = plan.groups[0].architecture, plan.settings.sae
+    params: Params = jax.eval_shape(lambda k: own.init(k, d_in, d_sae, sae), key)
+    n = plan.source.n_features
+    features = like(n, d_in) if n else None
+    active = like(batch, n, dtype=jnp.bool_) if n else None
+    return Seen(params, like(batch, d_in), like(batch, d_sae), like(batch, d_in), features, active)
+
+
+def _check_metrics(plan: Plan) -> None:
+    """Raises ValueError where a user's metric is not one."""
+    taken = {*LARGER_IS_BETTER, *AXES, "step", "d_sae", "frozen_at", "best_index", "best_cosine"}
+    for name, own in plan.metrics.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[a-z]\w*", name) or name in taken:
+            raise ValueError(
+                f"metrics: got the name {name!r}, allowed: a small letter, then letters, digits and _, "
+                f"and none of saejax's own ({', '.join(sorted(taken))})"
+            )
+        out = jax.eval_shape(own, _seen(plan))
+        if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+            raise ValueError(
+                f"metrics: {name!r} returns {out}, allowed: one floating-point number, a scalar array"
+            )
 
 
 def _layout(n_source: int, n_hyper: int, batch_size: int) -> Layout:
@@ -158,6 +229,7 @@ def _check(sweep: Sweep, settings: Settings) -> None:
     for flag, value, ways in (
         ("resample_every", rule.every, ("on", "anthropic")),
         ("ghost_after", rule.ghost_after, ("ghost",)),
+        ("aux_after", rule.aux_after, ("auxk",)),
     ):
         asks = [way for way in ways if way in sweep.resample]
         if asks and not value:

@@ -1,13 +1,14 @@
 """Published results to stand beside ours, and how closely two heat maps agree."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from saejax.architectures import described
 from saejax.result import Result
 from saejax.sweep import SAME
 
@@ -59,12 +60,17 @@ def grid() -> dict[str, Any]:
     return {"ratios": raw["ratios"], "l1": raw["l1"], "maps": maps, "note": raw["note"]}
 
 
-def shared(result: Result) -> tuple[list[float], list[float]]:
-    """The ratios and L1 coefficients that a result has in common with the published maps."""
+def shared(result: Result, **where: Any) -> tuple[list[float], list[float]]:
+    """The ratios and L1 coefficients that a result has in common with the published maps.
+
+    Args:
+        result: of the grid study.
+        where: coordinates, a swept architecture among them.
+    """
     published = grid()
     return (
         _common(result.coords["ratio"], published["ratios"]),
-        _common(result.coords["l1"], published["l1"]),
+        _common(result.sparsity(**where)[1], published["l1"]),
     )
 
 
@@ -77,30 +83,39 @@ def beside(
         result: of the grid study.
         dataset: a data set of it.
         metric: a measured metric.
-        where: further coordinates: a swept lr or resample must be among them, one seed may be.
+        where: further coordinates: a swept lr, resample or architecture must be among them, one seed
+            may be.
 
     Returns:
         Two arrays [ratio, l1] over `shared`, NaN where either has no value; None when there is no
-        published map, or when it shares fewer than four cells with ours.
+        published map, for SAEs of another kind than the published ones, and when it shares fewer than
+        four cells with ours.
     """
     published = grid()
     theirs = published["maps"].get(dataset, {}).get(metric)
-    if theirs is None or metric not in result.final:
+    name = where.get("architecture", result.coords["architecture"][0])
+    if theirs is None or metric not in result.final or not is_published(result.run, name):
         return None
     ours = result.grid(metric, dataset=dataset, **where)[0]
     if metric == "dead_latents":  # the published picture stops there; ranks above it mean nothing
         ours = np.minimum(ours, 100)
-    rows, columns = shared(result)
+    rows, columns = shared(result, **where)
 
     def cut(values: np.ndarray, ratios: Sequence[float], l1: Sequence[float]) -> np.ndarray:
         return values[np.ix_([_find(ratios, v) for v in rows], [_find(l1, v) for v in columns])]
 
-    ours = cut(ours, result.coords["ratio"], result.coords["l1"])
+    ours = cut(ours, result.coords["ratio"], result.sparsity(dataset=dataset, **where)[1])
     theirs = cut(theirs, published["ratios"], published["l1"])
     both = np.isfinite(ours) & np.isfinite(theirs)
     if both.sum() < 4:
         return None
     return np.where(both, ours, np.nan), np.where(both, theirs, np.nan)
+
+
+def is_published(run: Mapping[str, Any], name: str) -> bool:
+    """Whether an architecture is that of the texts: a ReLU with an L1 penalty."""
+    own = run.get("architectures", {}).get(name, {})
+    return described(run, name) == "relu" and "objective" not in own
 
 
 def rank_correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -117,3 +132,36 @@ def _find(values: Sequence[float], wanted: float) -> int:
 
 def _common(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
     return [value for value in ours if _find(theirs, value) >= 0]
+
+
+# SynthSAEBench-16k: L0 -> architecture -> metric -> mean and standard deviation over 5 seeds, of SAEs
+# with 4096 latents after 200 million samples (batch 1024, lr 3e-4). Source: documentation of SAELens,
+# page SynthSAEBench; the paper is Chanin and Garriga-Alonso, 2026, arXiv 2602.14687.
+_SYNTHBENCH_METRICS = ("f1", "mcc", "uniqueness", "explained_variance")
+_SYNTHBENCH = {
+    25: {
+        "relu": (0.5562, 0.0020, 0.6039, 0.0012, 0.8976, 0.0021, 0.7654, 0.0001),
+        "batchtopk": (0.7316, 0.0010, 0.7574, 0.0003, 0.9837, 0.0015, 0.7923, 0.0003),
+        "jumprelu": (0.7317, 0.0034, 0.7527, 0.0009, 0.9885, 0.0010, 0.7951, 0.0004),
+        "matryoshka": (0.8793, 0.0021, 0.7927, 0.0006, 0.9987, 0.0005, 0.7792, 0.0004),
+        "matching pursuit": (0.4464, 0.0044, 0.6930, 0.0030, 0.8281, 0.0069, 0.8351, 0.0003),
+    },
+    20: {
+        "relu": (0.5777, 0.0012, 0.5834, 0.0015, 0.8528, 0.0055, 0.7501, 0.0009),
+        "batchtopk": (0.8183, 0.0011, 0.7526, 0.0007, 0.9760, 0.0028, 0.7889, 0.0002),
+        "jumprelu": (0.8241, 0.0041, 0.7434, 0.0015, 0.9781, 0.0029, 0.7906, 0.0005),
+        "matryoshka": (0.8601, 0.0016, 0.7455, 0.0021, 0.9874, 0.0020, 0.7699, 0.0002),
+        "matching pursuit": (0.4439, 0.0024, 0.6748, 0.0028, 0.7552, 0.0026, 0.8267, 0.0003),
+    },
+}  # fmt: skip
+
+
+def synthbench() -> dict[int, dict[str, dict[str, tuple[float, float]]]]:
+    """Published results on SynthSAEBench-16k: L0 -> architecture -> metric -> (mean, sd)."""
+    return {
+        l0: {
+            name: dict(zip(_SYNTHBENCH_METRICS, zip(v[::2], v[1::2], strict=True), strict=True))
+            for name, v in rows.items()
+        }
+        for l0, rows in _SYNTHBENCH.items()
+    }

@@ -13,8 +13,9 @@ that is badly explained:
     "anthropic"  the square of that      0.2 x mean norm of the live    0
                                          latents' columns of W_enc
 
-A latent is dead if its activation never exceeded `threshold` in the `window` steps before. A third
-way, "ghost", leaves the weights alone and gives dead latents a gradient (`saejax.ghost`).
+A latent is dead if its activation never exceeded `threshold` in the `window` steps before. Two ways
+leave the weights alone and give dead latents a gradient: "ghost" (`saejax.ghost`) and, of architectures
+that set the number of active latents, "auxk" (`saejax.architectures.topk`).
 
 Samples are drawn without replacement. Two latents with the direction of one sample would have the same
 weights and moments and so the same gradients for good: one latent twice. Where more latents are dead
@@ -32,16 +33,18 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from saejax.architectures import Architecture, ReLU
 from saejax.checks import check_number, check_whole
 from saejax.devices import over
 from saejax.precision import Precision
 from saejax.sae import Params, SAEConfig, encode, sample_objective, unit_rows
 
 # Values of the axis `resample`. The compiled step reads their places.
-REVIVALS = ("off", "on", "anthropic", "ghost")
-OFF, ON, ANTHROPIC, GHOST = range(4)
+REVIVALS = ("off", "on", "anthropic", "ghost", "auxk")
+OFF, ON, ANTHROPIC, GHOST, AUXK = range(5)
 # Share of the live latents' mean norm that a revived column of W_enc has in Anthropic's recipe.
 ANTHROPIC_SCALE = 0.2
+RELU = ReLU()
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Resample:
         bias: what b_enc of a latent revived by "on" is set to; slightly negative, so that it fires only
             on inputs close to the one it took over.
         ghost_after: training batches of silence from which "ghost" gives a latent gradients; 0 never.
+        aux_after: likewise for "auxk".
 
     Raises:
         ValueError: naming the argument.
@@ -66,6 +70,7 @@ class Resample:
     threshold: float = 0.0
     bias: float = -0.01
     ghost_after: int = 0
+    aux_after: int = 0
 
     def __post_init__(self) -> None:
         often = "0 (never) or more (a whole number)"
@@ -84,6 +89,7 @@ class Resample:
             "threshold": check_number("resample threshold", self.threshold, silence, lambda v: v >= 0),
             "bias": check_number("resample bias", self.bias, "a finite number"),
             "ghost_after": check_whole("ghost_after", self.ghost_after, often, lambda v: v >= 0),
+            "aux_after": check_whole("aux_after", self.aux_after, often, lambda v: v >= 0),
         }
         for name, value in own.items():
             object.__setattr__(self, name, value)
@@ -96,7 +102,7 @@ class Resample:
     @property
     def watches(self) -> bool:
         """Whether anybody needs to know how long latents have been silent."""
-        return bool(self.every or self.ghost_after)
+        return bool(self.every or self.ghost_after or self.aux_after)
 
     def is_due(self, steps_done: Int[Array, ""]) -> Bool[Array, ""]:
         """Whether latents are revived once this many steps are done."""
@@ -113,11 +119,12 @@ def observe(
     rule: Resample,
     precision: Precision = "highest",
     axis: str | None = None,
+    highest: Float[Array, " d_sae"] | None = None,
 ) -> Int[Array, " d_sae"]:
     """Batches since each latent last exceeded the threshold, this one among them.
 
-    With "ghost" all batches count. With "on" and "anthropic" those since the current window opened;
-    outside it nothing is computed. With "off" nothing ever is.
+    With "ghost" and "auxk" all batches count. With "on" and "anthropic" those since the current window
+    opened; outside it nothing is computed. With "off" nothing ever is.
 
     Args:
         silent: the counts before this batch.
@@ -129,9 +136,11 @@ def observe(
         rule: when and how.
         precision: of the product.
         axis: of the devices over which the batch is divided, None where one has it all.
+        highest: each latent's largest activation in the batch; None: that of a ReLU, computed here
+            where somebody looks.
     """
     looks = opens = jnp.array(False)
-    anybody_looks = jnp.array(rule.ghost_after > 0)
+    anybody_looks = jnp.array(bool(rule.ghost_after or rule.aux_after))
     if rule.every:
         into_window = step % rule.every - (rule.every - rule.window_steps)
         resamples = (revival == ON) | (revival == ANTHROPIC)
@@ -139,10 +148,12 @@ def observe(
         anybody_looks = anybody_looks | (into_window >= 0)
     if rule.ghost_after:
         looks = looks | (revival == GHOST)
+    if rule.aux_after:
+        looks = looks | (revival == AUXK)
 
     def look() -> Int[Array, " d_sae"]:
-        highest = over(axis, jax.lax.pmax, encode(params, x, config, precision).max(0))
-        fires = highest > rule.threshold
+        own = encode(params, x, config, precision).max(0) if highest is None else highest
+        fires = over(axis, jax.lax.pmax, own) > rule.threshold
         return jnp.where(fires, 0, jnp.where(opens, 0, silent) + 1)
 
     def keep() -> Int[Array, " d_sae"]:
@@ -164,6 +175,8 @@ def revive(
     rule: Resample,
     precision: Precision = "highest",
     revival: Int[Array, ""] | int = ON,
+    architecture: Architecture = RELU,
+    k: Float[Array, ""] | float = 0,
 ) -> tuple[Params, optax.ScaleByAdamState]:
     """Weights and moments after the dead latents were re-initialised; the others are untouched.
 
@@ -178,11 +191,14 @@ def revive(
         rule: where the new bias stands.
         precision: of the products.
         revival: `ON` or `ANTHROPIC`.
+        architecture: of the SAE.
+        k: the cell's number of active latents, where the architecture reads it.
     """
     anthropic = jnp.asarray(revival) == ANTHROPIC
     centred = x if params.b_dec is None else x - params.b_dec
     has_direction = jnp.linalg.norm(centred, axis=-1) > 0
-    loss = sample_objective(params, x, l1, config, precision)
+    h = architecture.encode(params, x, k, config, precision)
+    loss = sample_objective(params, x, l1, config, precision, h)
     # Twice the logarithm is the logarithm of the square, which float32 could not hold for large losses.
     weights = jnp.log(jnp.where(has_direction, loss, 0.0)) * jnp.where(anthropic, 2.0, 1.0)
     # A batch explained perfectly leaves no weight anywhere: then all directions are equally good.
@@ -197,17 +213,21 @@ def revive(
     norms = jnp.linalg.norm(params.W_enc, axis=0)
     live_norm = jnp.where(live.any(), (norms * live).sum() / jnp.maximum(live.sum(), 1), 1.0)
     scale = jnp.where(anthropic, ANTHROPIC_SCALE * live_norm, 1.0)
+    bias = jnp.where(anthropic, 0.0, rule.bias)
     new = params._replace(
         W_enc=jnp.where(dead, scale * directions.T, params.W_enc),
-        b_enc=jnp.where(dead, jnp.where(anthropic, 0.0, rule.bias), params.b_enc),
+        b_enc=jnp.where(dead, bias, params.b_enc),
         W_dec=jnp.where(dead[:, None], directions, params.W_dec),
     )
+    new = architecture.revive(new, dead, bias)
 
     def forget(moments: Any) -> Params:
-        return moments._replace(
-            W_enc=jnp.where(dead, 0.0, moments.W_enc),
-            b_enc=jnp.where(dead, 0.0, moments.b_enc),
-            W_dec=jnp.where(dead[:, None], 0.0, moments.W_dec),
-        )
+        """Moments of every weight that belongs to a dead latent, 0."""
+        by_latent = {
+            name: jnp.where(dead, 0.0, a)
+            for name, a in moments._asdict().items()
+            if a is not None and name not in ("W_dec", "b_dec", "threshold")
+        }
+        return moments._replace(W_dec=jnp.where(dead[:, None], 0.0, moments.W_dec), **by_latent)
 
     return new, opt_state._replace(mu=forget(opt_state.mu), nu=forget(opt_state.nu))

@@ -1,13 +1,15 @@
 """The workdir of a run: the only module that writes one, and how it is read back.
 
-run.json        axes, settings, data, device, versions, times
-config.flags    replays the run from the command line
-metrics.jsonl   a line per evaluation and cell, written as they come in
-results.csv     a row per cell at the end
-results.npz     learning curves, best matches, true features
-checkpoints/    while it runs, see `saejax.keeper`
-dictionaries/   final weights, one .npz a cell
-snapshots/      dictionaries over training, likewise, where they were asked for
+A workdir is a folder with
+
+    run.json        axes, settings, data, device, versions, times
+    config.flags    replays the run from the command line
+    metrics.jsonl   a line per evaluation and cell, written as they come in
+    results.csv     a row per cell at the end
+    results.npz     learning curves, best matches, true features
+    checkpoints/    while it runs, see `saejax.keeper`
+    dictionaries/   final weights, one .npz a cell
+    snapshots/      dictionaries over training, likewise, where they were asked for
 """
 
 import json
@@ -23,12 +25,13 @@ from typing import Any
 import numpy as np
 
 from saejax.differences import differences
-from saejax.result import Result, Snapshots, coordinates, final_values
+from saejax.result import ABSENT, Result, Snapshots, coordinates, final_values
 from saejax.sae import Params
 from saejax.sweep import AXES
 from saejax.workdir import CHECKPOINTS, discard, lock, new_workdir, other_settings, release
 
 Coords = Mapping[str, tuple]
+ALWAYS = {"architecture": ("relu",), "k": (0,)}
 # What of a run is about where it runs.
 MACHINE = ("device", "versions", "layout")
 
@@ -61,11 +64,11 @@ def _plain(value: Any) -> Any:
 def cell_name(coords: Coords, index: tuple[int, ...]) -> str:
     """File name of a cell: its coordinates, without the axes that have one value and no meaning.
 
-    Data set, ratio, l1 and seed always stand; lr and resample where they are swept.
+    Data set, ratio, l1 and seed always stand; the others where they are swept.
     """
     parts = []
     for name, value in coordinates(coords, index).items():
-        if name in ("lr", "resample") and len(coords[name]) == 1:
+        if name in ("lr", "resample", "architecture", "k") and len(coords[name]) == 1:
             continue
         text = f"{value:g}" if isinstance(value, float) else str(value)
         parts.append(text if name == "dataset" else f"{name}-{text}")
@@ -253,7 +256,7 @@ class RunLog:
         """A folder with the arrays of a named tuple for each cell."""
         folder = self.path / name
         folder.mkdir(exist_ok=True)
-        for index in np.ndindex(*(len(v) for v in result.coords.values())):
+        for index in result.cells():
             arrays = {k: v for k, v in of(index)._asdict().items() if v is not None}
             _atomic(
                 folder / f"{cell_name(result.coords, index)}.npz",
@@ -266,10 +269,33 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     """A row of metrics.jsonl for each cell."""
     scalars = {name: a for name, a in measured.items() if a.ndim == len(AXES)}
-    for index in np.ndindex(*(len(v) for v in coords.values())):
+    for index in map(tuple, np.argwhere(measured["frozen_at"] != ABSENT).tolist()):
         cell = coordinates(coords, index)
         row = {"step": step, **cell, "d_sae": d_sae[index[AXES.index("ratio")]]}
         yield row | {name: float(f"{a[index]:.7g}") for name, a in scalars.items()}
+
+
+def save(result: Result, workdir: str | Path) -> Path:
+    """Writes a result as the workdir of a run, from which `load` reads it back.
+
+    Args:
+        result: of a sweep, or merged from several.
+        workdir: a folder that is absent or empty.
+
+    Returns:
+        The folder.
+
+    Raises:
+        FileExistsError: when something is in the way; nothing is touched then.
+    """
+    path = Path(workdir)
+    new_workdir(path)
+    with RunLog(path, dict(result.run), None) as log:
+        for i, step in enumerate(result.steps):
+            measured = {name: a[i] for name, a in result.history.items()}
+            log.evaluation(int(step), result.coords, result.d_sae, measured)
+        log.finish(result)
+    return path
 
 
 def load(workdir: str | Path) -> Result:
@@ -283,7 +309,9 @@ def load(workdir: str | Path) -> Result:
         ValueError: when the run ended before its first evaluation.
     """
     path, run = Path(workdir), read_run(workdir)
-    coords = {name: tuple(run["coords"][name]) for name in AXES}
+    # Runs of before there were these axes have one value of each.
+    coords = {name: tuple(run["coords"].get(name, ALWAYS.get(name))) for name in AXES}
+    shape = tuple(len(values) for values in coords.values())
 
     def read(folder: str, kind: type, index: tuple[int, ...]) -> Any:
         file = path / folder / f"{cell_name(coords, index)}.npz"
@@ -301,9 +329,13 @@ def load(workdir: str | Path) -> Result:
             part: {k.split("/")[1]: a for k, a in arrays.items() if k.startswith(f"{part}/")}
             for part in ("history", "final")
         }
-        history, final = parts["history"], parts["final"]
+        history = {name: a.reshape(len(steps), *shape) for name, a in parts["history"].items()}
+        final = {name: a.reshape(shape) for name, a in parts["final"].items()}
+        for name in ("best_index", "best_cosine"):
+            if name in arrays:
+                arrays[name] = arrays[name].reshape(len(steps), *shape, -1)
     else:
-        steps, history = _read_metrics(path / "metrics.jsonl", coords)
+        steps, history = _read_metrics(path / "metrics.jsonl", coords, run.get("n_cells"))
         final = final_values(history)
     return Result(
         coords=coords,
@@ -322,19 +354,36 @@ def load(workdir: str | Path) -> Result:
     )
 
 
-def _read_metrics(path: Path, coords: Coords) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Steps and histories in metrics.jsonl; an evaluation cut short at the end is left out."""
+def _read_metrics(
+    path: Path, coords: Coords, n_cells: int | None
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Steps and histories in metrics.jsonl; an evaluation cut short at the end is left out.
+
+    Args:
+        path: of the file.
+        coords: values along each axis.
+        n_cells: number of cells; None for every combination of coordinates.
+    """
     shape = tuple(len(v) for v in coords.values())
-    per_evaluation = math.prod(shape)
+    per_evaluation = n_cells or math.prod(shape)
     rows = read_rows(path)
     rows = rows[: len(rows) // per_evaluation * per_evaluation]
     if not rows:
         raise ValueError(f"{path}: the run ended before its first evaluation, there is nothing to show")
+    steps = [row["step"] for row in rows[::per_evaluation]]
+    places = [{value: i for i, value in enumerate(values)} for values in coords.values()]
+
+    def place(row: Mapping[str, Any]) -> tuple[int, ...]:
+        values = (row[name] if name in row else ALWAYS[name][0] for name in coords)
+        return tuple(at[value] for at, value in zip(places, values, strict=True))
+
+    # Every evaluation has the cells in the same order.
+    index = tuple(np.array([place(row) for row in rows[:per_evaluation]]).T)
     names = [k for k in rows[0] if k not in (*AXES, "step", "d_sae")]
-    history = {
-        name: np.array([np.nan if r[name] is None else r[name] for r in rows], float).reshape(
-            -1, *shape
-        )
-        for name in names
-    }
-    return np.array([row["step"] for row in rows[::per_evaluation]]), history
+    history = {}
+    for name in names:
+        filled = np.full((len(steps), *shape), ABSENT if name == "frozen_at" else np.nan)
+        values = [np.nan if row[name] is None else row[name] for row in rows]
+        filled[(slice(None), *index)] = np.reshape(values, (len(steps), per_evaluation))
+        history[name] = filled
+    return np.array(steps), history

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Integer
 
-from saejax.chunk import Groups, chunk, draw, snapshot
+from saejax.chunk import Group, Groups, Hypers, chunk, draw, snapshot
 from saejax.data.fed import Fed, HostSource
 from saejax.data.prefetch import feeds
 from saejax.data.source import AnySource, Source
 from saejax.devices import CELLS, EVERYWHERE, RATIOS, TAKEN, sharding, spread, to_host
 from saejax.plan import Plan
-from saejax.sweep import Cells, Hyper, as_cells, hypers, init_weights, stream
+from saejax.sweep import Cells, as_cells, hypers, init_weights, stream
 
 
 class State(NamedTuple):
@@ -26,7 +26,7 @@ class State(NamedTuple):
     matches: tuple
     arrays: dict
     seeds: Integer[Array, " seeds"]
-    hyper: Hyper
+    hypers: Hypers
 
 
 def start(plan: Plan) -> State:
@@ -46,29 +46,34 @@ def start(plan: Plan) -> State:
     own = {name: arrays(s) for name, s in plan.sources.items() if not isinstance(s, HostSource)}
     middle = centers(plan, own, spread(mesh, seeds))
 
-    def group(d_sae: int) -> Cells:
-        fresh = partial(init_weights, d_in=plan.source.d_in, d_sae=d_sae, settings=plan.settings)
+    def group(kind: Group) -> Cells:
+        fresh = partial(
+            init_weights, d_in=plan.source.d_in, d_sae=kind.d_sae, settings=plan.settings,
+            architecture=kind.architecture,
+        )  # fmt: skip
         weights = spread(mesh, jax.jit(fresh)(seeds))
-        cells = partial(
-            as_cells, n_datasets=plan.shape[0], n_hyper=plan.n_hyper, settings=plan.settings
-        )
+        n_hyper = plan.n_hypers[kind.part]
+        cells = partial(as_cells, n_datasets=plan.shape[0], n_hyper=n_hyper, settings=plan.settings)
         return jax.jit(cells, out_shardings=sharding(mesh, CELLS))(weights, centers=middle)
 
-    groups = tuple(group(d_sae) for d_sae in plan.d_sae)
-    match = None
-    if plan.source.n_features:
-        at = (plan.n_source, plan.n_hyper, plan.source.n_features)
-        match = jax.jit(
+    def match(kind: Group) -> Any:
+        if not plan.source.n_features:
+            return None
+        at = (plan.n_source, plan.n_hypers[kind.part], plan.source.n_features)
+        nothing = jax.jit(
             lambda: (jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)),
             out_shardings=sharding(mesh, CELLS),
-        )()
+        )
+        return nothing()
+
+    groups = tuple(map(group, plan.groups))
     return State(
         groups=groups,
         spare=empty(plan, groups),
-        matches=(match,) * len(groups),
+        matches=tuple(map(match, plan.groups)),
         arrays=own,
         seeds=spread(mesh, seeds),
-        hyper=spread(mesh, hypers(plan.sweep)),
+        hypers=tuple(spread(mesh, hypers(part)) for part in plan.sweep.parts),
     )
 
 
@@ -118,7 +123,7 @@ def feed(plan: Plan, step: int) -> Generator[dict[str, Fed], None, None]:
 
 def compile_chunk(plan: Plan, state: State) -> Any:
     """The compiled chunk of a run: takes the parts of a state and the number of steps done."""
-    run = partial(chunk, **fixed(plan))
+    run = partial(chunk, own=plan.metrics, **fixed(plan))
     at = None
     if plan.mesh is not None:
         # Measurements and snapshots stay where they are made, unless another process has to read them.
@@ -132,7 +137,7 @@ def compile_chunk(plan: Plan, state: State) -> Any:
 def first_snapshot(plan: Plan, state: State) -> Any:
     """The snapshot before training, with the leading axis that a chunk's snapshots have."""
     take = jax.jit(partial(snapshot, **fixed(plan)))
-    first = take(state.groups, state.arrays, state.seeds, state.hyper, np.int32(0))
+    first = take(state.groups, state.arrays, state.seeds, state.hypers, np.int32(0))
     return jax.tree.map(lambda a: a[None], to_host(first))
 
 
@@ -141,6 +146,6 @@ def fixed(plan: Plan) -> dict[str, Any]:
     return {
         "sources": plan.sources,
         "settings": plan.settings,
-        "cell_batches": plan.cell_batches,
+        "kinds": plan.groups,
         "mesh": plan.mesh,
     }

@@ -1,19 +1,20 @@
-"""Axes of a sweep, and the training of its cells as stacked width groups.
+"""Axes of a sweep, and the training of its cells as stacked groups.
 
-A sweep is the full product of its axes. Cells of one d_sae form a width group, whose arrays carry
-the leading axes [source, hyper]: a source is one (dataset, seed), a hyper one (l1, lr, resample).
-Nothing is padded, and every swept number that does not change a shape is an input of the compiled
-step.
+A sweep is the product of its axes, where an architecture takes of l1, k and resample what it knows: a
+part of the sweep for each architecture. Cells of one architecture and d_sae form a group, whose arrays
+carry the leading axes [source, hyper]: a source is one (dataset, seed), a hyper one (l1, lr, resample,
+k). Nothing is padded, and every swept number that does not change a shape is an input of the
+compiled step.
 
 In training state W_dec is held as its transpose [d_in, d_sae]: all products and the Adam update then
 read it in the order in which it lies (BUILD_NOTES.md, "Transposed operands"). `public` undoes that.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, NamedTuple
 
 import jax
@@ -22,14 +23,16 @@ import optax
 from jaxtyping import Array, Float, Int, Integer, Key, PRNGKeyArray
 
 from saejax import ghost, resample, sae
+from saejax.architectures import KINDS, Architecture, Loss, ReLU, Swept, as_architecture
+from saejax.architectures.base import Scalar
 from saejax.checks import as_python, check_choice, check_number, check_whole
 from saejax.devices import over
 from saejax.mapping import map_cells
-from saejax.resample import GHOST, REVIVALS
+from saejax.resample import AUXK, GHOST, REVIVALS
 from saejax.sae import Params
 from saejax.settings import Settings
 
-AXES = ("dataset", "seed", "ratio", "l1", "lr", "resample")
+AXES = ("dataset", "seed", "ratio", "l1", "lr", "resample", "architecture", "k")
 PUBLISHED_L1 = tuple(float(f"{10 ** (k / 4):.7g}") for k in range(-8, -2))
 PUBLISHED_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 # Adam moves no weight by more than 7.3 lr: with m = (1 - b1) sum_k b1^k g_k and v = (1 - b2) sum_k b2^k
@@ -54,13 +57,33 @@ def _axis(name: str, values: Any, allowed: str, check: Callable[[str, Any, str],
     values = tuple(check(name, value, allowed) for value in values)
     if len(set(values)) < len(values):
         raise ValueError(f"{name}: got {values}, allowed: each value once")
-    for low, high in pairwise(sorted(values)):
-        if isinstance(low, float) and math.isclose(low, high, rel_tol=SAME):
+    _check_apart(name, values)
+    return values
+
+
+def _check_apart(name: str, values: tuple) -> None:
+    """Refuses floats that would be taken for the same coordinate."""
+    for low, high in pairwise(sorted(v for v in values if isinstance(v, float))):
+        if math.isclose(low, high, rel_tol=SAME):
             raise ValueError(
                 f"{name}: got {low!r} and {high!r}, allowed: values that differ by more than a "
                 f"share of {SAME:g}"
             )
-    return values
+
+
+class Part(NamedTuple):
+    """The cells of one architecture: the product of these, and of data sets, seeds and ratios."""
+
+    architecture: Architecture
+    l1: tuple[float, ...]
+    k: tuple[int, ...]
+    lr: tuple[float, ...]
+    resample: tuple[str, ...]
+
+    @property
+    def hypers(self) -> list[tuple[float, float, str, int]]:
+        """Every (l1, lr, resample, k), as a group's axis hyper has them: in the order of `AXES`."""
+        return list(product(self.l1, self.lr, self.resample, self.k))
 
 
 @dataclass(frozen=True, init=False)
@@ -71,20 +94,29 @@ class Sweep:
 
     Args:
         l1: coefficients of the sparsity term, at most 1e18 so that squared gradients stay finite in
-            float32. Default: the published 10^(-8/4) ... 10^(-3/4).
+            float32. Default: the published 10^(-8/4) ... 10^(-3/4). A dict gives every architecture
+            that reads it, by name, values of its own: those of a JumpReLU count active latents, and
+            are of another size.
         ratio: d_sae over the number of true features, or over d_in where these are unknown.
             Default: the published eight, 0.25 ... 32.
         seeds: each seed draws its own ground truth, batches and initial weights.
         lr: Adam's learning rates, at most 1e15 so that no moved row of W_dec overflows.
-        resample: how dead latents are revived, of "off", "on", "anthropic", "ghost" (see
-            `saejax.resample`).
+        resample: how dead latents are revived, of "off", "on", "anthropic", "ghost", "auxk" (see
+            `saejax.resample`); each architecture takes those that it knows. A dict as in `l1`.
+        architecture: names ("relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka") or
+            objects of `saejax.architectures`, which hold their constants.
+        k: active latents of a sample, of architectures that set their number. A dict as in `l1`.
 
-    Cells that differ in data set, l1, lr or resample alone start from the same weights, and cells of
-    one seed share their true features, so differences along these axes are paired.
+    Not every combination is a cell: the l1 of an architecture that reads k is 0, and the other way
+    round.
+
+    Cells that differ in data set, l1, k, lr, resample or architecture alone start from the same
+    weights, and cells of one seed share their true features, so differences along these axes are
+    paired.
 
     Raises:
         ValueError: naming the argument, for an axis that is empty, repeats a value or holds one that
-            is not allowed.
+            is not allowed, and for one that no architecture reads.
     """
 
     l1: tuple[float, ...]
@@ -92,33 +124,87 @@ class Sweep:
     seeds: tuple[int, ...]
     lr: tuple[float, ...]
     resample: tuple[str, ...]
+    architecture: tuple[str, ...]
+    k: tuple[int, ...]
+    parts: tuple[Part, ...]
 
     def __init__(
         self,
-        l1: Sequence[float] | float = PUBLISHED_L1,
+        l1: Sequence[float] | float | Mapping[str, Any] | None = None,
         ratio: Sequence[float] | float = PUBLISHED_RATIOS,
         seeds: Sequence[int] | int = (0,),
         lr: Sequence[float] | float = (1e-3,),
-        resample: Sequence[str] | str = ("off",),
+        resample: Sequence[str] | str | Mapping[str, Any] = ("off",),
+        architecture: Sequence[str | Architecture] | str | Architecture = "relu",
+        k: Sequence[int] | int | Mapping[str, Any] | None = None,
     ) -> None:
         penalty = partial(check_number, ok=lambda v: 0 <= v <= 1e18)
         above_zero = partial(check_number, ok=lambda v: v > 0)
         seed = partial(check_whole, ok=lambda v: 0 <= v < 2**32)
         rate = partial(check_number, ok=lambda v: 0 < v <= MAX_LR)
         revival = partial(check_choice, choices=REVIVALS)
-        for name, values, allowed, check in (
-            ("l1", l1, "a number, 0 or more, up to 1e18", penalty),
-            ("ratio", ratio, "a number above 0", above_zero),
-            ("seeds", seeds, "a whole number from 0 to 2**32 - 1", seed),
-            ("lr", lr, "a number above 0, up to 1e15", rate),
-            ("resample", resample, "one of " + ", ".join(REVIVALS), revival),
-        ):
-            object.__setattr__(self, name, _axis(name, values, allowed, check))
+        active = partial(check_whole, ok=lambda v: 1 <= v < 2**31)
+        one_of = "one of " + ", ".join(KINDS) + ", or an object of saejax.architectures"
+        chosen = _axis("architecture", architecture, one_of, as_architecture)
+        names = tuple(own.name for own in chosen)
+        if len(set(names)) < len(names):
+            raise ValueError(f"architecture: got the names {names}, allowed: each once")
+        by_l1, by_k = (tuple(a.name for a in chosen if a.reads == axis) for axis in ("l1", "k"))
+        if k is None and by_k:
+            raise ValueError(f"k: got nothing, allowed with {by_k[0]}: whole numbers, 1 or more")
+        l1 = PUBLISHED_L1 if l1 is None and by_l1 else l1
+        number, whole = "a number, 0 or more, up to 1e18", "a whole number, 1 or more"
+        own_l1 = _by_architecture("l1", l1, by_l1, number, penalty)
+        own_k = _by_architecture("k", k, by_k, whole, active)
+        ways = _by_architecture("resample", resample, names, "one of " + ", ".join(REVIVALS), revival)
+        rates = _axis("lr", lr, "a number above 0, up to 1e15", rate)
+        parts = []
+        for own in chosen:
+            known = tuple(way for way in ways[own.name] if way in own.revivals)
+            if not known:
+                raise ValueError(
+                    f"resample: got {', '.join(ways[own.name])}, allowed for {own.name}: "
+                    f"{', '.join(own.revivals)}"
+                )
+            ks = own_k.get(own.name, (0,))
+            parts.append(Part(own.prepared(ks), own_l1.get(own.name, (0.0,)), ks, rates, known))
+        for way in dict.fromkeys(way for own in ways.values() for way in own):
+            if not any(way in part.resample for part in parts):
+                raise ValueError(
+                    f"resample: got {way!r}, allowed for {', '.join(names)}: "
+                    + ", ".join(dict.fromkeys(w for own in chosen for w in own.revivals))
+                )
+        self._set(
+            tuple(parts),
+            _axis("ratio", ratio, "a number above 0", above_zero),
+            _axis("seeds", seeds, "a whole number from 0 to 2**32 - 1", seed),
+        )
+        _check_apart("l1", self.l1)
+
+    def _set(self, parts: tuple[Part, ...], ratio: tuple[float, ...], seeds: tuple[int, ...]) -> None:
+        values = {
+            "l1": _union(part.l1 for part in parts),
+            "ratio": ratio,
+            "seeds": seeds,
+            "lr": _union(part.lr for part in parts),
+            "resample": _union(part.resample for part in parts),
+            "architecture": tuple(part.architecture.name for part in parts),
+            "k": _union(part.k for part in parts),
+            "parts": parts,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    def of(self, parts: tuple[Part, ...], seeds: tuple[int, ...]) -> "Sweep":
+        """The same widths with other parts and seeds, both checked already."""
+        whole = object.__new__(Sweep)
+        whole._set(parts, self.ratio, seeds)
+        return whole
 
     def coords(self, datasets: Sequence[str]) -> dict[str, tuple]:
         """Values along every axis, in the order of `AXES`."""
-        values = (tuple(datasets), self.seeds, self.ratio, self.l1, self.lr, self.resample)
-        return dict(zip(AXES, values, strict=True))
+        own = self.seeds, self.ratio, self.l1, self.lr, self.resample, self.architecture, self.k
+        return dict(zip(AXES, (tuple(datasets), *own), strict=True))
 
     def widths(self, base: int, base_name: str = "n_features") -> tuple[int, ...]:
         """d_sae of every ratio.
@@ -142,12 +228,35 @@ class Sweep:
         return tuple(widths)
 
 
+def _by_architecture(
+    name: str, values: Any, readers: tuple[str, ...], allowed: str, check: Callable[..., Any]
+) -> dict[str, tuple]:
+    """The values of an axis for every architecture that reads it."""
+    if values is None:
+        return {}
+    if not readers:
+        raise ValueError(f"{name}: got {values!r}, allowed: nothing, because no architecture reads it")
+    if not isinstance(values, Mapping):
+        return dict.fromkeys(readers, _axis(name, values, allowed, check))
+    if set(values) != set(readers):
+        raise ValueError(
+            f"{name}: got values for {', '.join(map(str, values))}, allowed: for {', '.join(readers)}"
+        )
+    return {own: _axis(f"{name} of {own}", values[own], allowed, check) for own in readers}
+
+
+def _union(axes: Iterable[tuple]) -> tuple:
+    """Every value of several axes once, in the order in which they come."""
+    return tuple(dict.fromkeys(value for axis in axes for value in axis))
+
+
 class Hyper(NamedTuple):
     """Swept numbers that the compiled step reads, one a hyper; `resample` is a place in `REVIVALS`."""
 
     l1: Float[Array, " hyper"]
     lr: Float[Array, " hyper"]
     resample: Int[Array, " hyper"]
+    k: Float[Array, " hyper"]
 
 
 class Cells(NamedTuple):
@@ -167,6 +276,7 @@ class Cells(NamedTuple):
 
 
 ADAM = optax.scale_by_adam()
+RELU = ReLU()
 
 
 def stream(seed: Integer[Array, ""] | int, name: str) -> PRNGKeyArray:
@@ -174,12 +284,12 @@ def stream(seed: Integer[Array, ""] | int, name: str) -> PRNGKeyArray:
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))
 
 
-def hypers(sweep: Sweep) -> Hyper:
-    """The product of l1, lr and resample, in the order of `AXES`."""
-    ways = [REVIVALS.index(name) for name in sweep.resample]
-    grid = [(a, b, c) for a in sweep.l1 for b in sweep.lr for c in ways]
-    l1, lr, way = zip(*grid, strict=True)
-    return Hyper(jnp.array(l1, jnp.float32), jnp.array(lr, jnp.float32), jnp.array(way, jnp.int32))
+def hypers(part: Part) -> Hyper:
+    """The swept numbers of a part, in the order of `Part.hypers`."""
+    l1, lr, ways, k = zip(*part.hypers, strict=True)
+    numbers = [jnp.array(values, jnp.float32) for values in (l1, lr, k)]
+    places = jnp.array([REVIVALS.index(way) for way in ways], jnp.int32)
+    return Hyper(numbers[0], numbers[1], places, numbers[2])
 
 
 def public(params: Any) -> Params:
@@ -187,12 +297,18 @@ def public(params: Any) -> Params:
     return params._replace(W_dec=jnp.swapaxes(params.W_dec, -1, -2))
 
 
-def init_weights(seeds: Integer[Array, " seeds"], d_in: int, d_sae: int, settings: Settings) -> Params:
-    """Fresh weights of each seed, W_dec transposed; they depend on (seed, d_in, d_sae) alone."""
+def init_weights(
+    seeds: Integer[Array, " seeds"], d_in: int, d_sae: int, settings: Settings,
+    architecture: Architecture = RELU,
+) -> Params:  # fmt: skip
+    """Fresh weights of each seed, W_dec transposed.
+
+    They depend on (seed, d_in, d_sae) alone, and what an architecture has besides on it.
+    """
 
     def one(seed: Integer[Array, ""]) -> Params:
         key = jax.random.fold_in(stream(seed, "init"), d_sae)
-        return public(sae.init(key, d_in, d_sae, settings.sae))
+        return public(architecture.init(key, d_in, d_sae, settings.sae))
 
     return jax.vmap(one)(seeds)
 
@@ -204,7 +320,7 @@ def as_cells(
     settings: Settings,
     centers: Float[Array, "source d_in"] | None = None,
 ) -> Cells:
-    """Fresh cells of one width group, those of a seed with the same weights.
+    """Fresh cells of one group, those of a seed with the same weights.
 
     Args:
         weights: of each seed, from `init_weights`.
@@ -239,9 +355,10 @@ def init_cells(
     d_sae: int,
     settings: Settings,
     centers: Float[Array, "source d_in"] | None = None,
+    architecture: Architecture = RELU,
 ) -> Cells:
-    """Fresh cells of one width group: `as_cells` of `init_weights`."""
-    weights = init_weights(seeds, d_in, d_sae, settings)
+    """Fresh cells of one group: `as_cells` of `init_weights`."""
+    weights = init_weights(seeds, d_in, d_sae, settings, architecture)
     return as_cells(weights, n_datasets, n_hyper, settings, centers)
 
 
@@ -257,6 +374,7 @@ def step_cell(
     step: Int[Array, ""],
     settings: Settings,
     axis: str | None = None,
+    architecture: Architecture = RELU,
 ) -> Cells:
     """One training step of one cell: gradient, Adam, projection; refused where not finite.
 
@@ -271,25 +389,28 @@ def step_cell(
         step: number of steps done.
         settings: of the run.
         axis: of the devices over which the batch is divided, None where one has it all.
+        architecture: of the cell.
     """
-    precision = settings.matmul_precision
+    precision, swept = settings.matmul_precision, Swept(hyper.l1, hyper.k)
 
-    def terms(stored: Params) -> tuple[Float[Array, ""], Float[Array, ""]]:
-        return sae.mse_and_sparsity(settings.sae, precision, public(stored), x)
+    def lowered(stored: Params) -> tuple[Scalar, Loss]:
+        loss = architecture.lowered(public(stored), x, swept, settings.sae, precision, axis)
+        return loss.total, loss
 
-    # Only the gradient of the sparsity is asked for, so that its value is never computed.
-    (mse, _), pull_back = jax.vjp(terms, cell.params)
-    (grads,) = pull_back((jnp.ones(()), hyper.l1))
-    mse, grads = over(axis, jax.lax.pmean, (mse, grads))
-    if settings.resample.ghost_after:
+    # The value of what is lowered is not read, so that the compiler leaves out what only it needs.
+    grads, loss = jax.grad(lowered, has_aux=True)(cell.params)
+    if settings.resample.aux_after and REVIVALS[AUXK] in architecture.revivals:
+        grads = _with_aux(grads, cell, hyper, x, settings, axis, architecture)
+    mse, grads = over(axis, jax.lax.pmean, (loss.mse, grads))
+    if settings.resample.ghost_after and REVIVALS[GHOST] in architecture.revivals:
         # The ghost term is no mean over samples: a part of the batch has no share in it of its own.
         grads = _with_ghosts(grads, cell, hyper, over(axis, whole_batch, x), settings)
     updates, opt = ADAM.update(grads, cell.opt)
     moved = jax.tree.map(lambda p, u: p - hyper.lr * u, cell.params, updates)
-    moved = public(sae.project(public(moved), settings.sae))
+    moved = public(architecture.settle(sae.project(public(moved), settings.sae), loss, axis))
 
     # A NaN is below nothing. Each latent's maximum first: the quickest form on a CPU.
-    small = [(jnp.abs(g).max(0) <= MAX_GRADIENT).all() for g in jax.tree.leaves(grads)]
+    small = [(jnp.abs(jnp.atleast_1d(g)).max(0) <= MAX_GRADIENT).all() for g in jax.tree.leaves(grads)]
     finite = jnp.isfinite(mse) & jnp.stack(small).all()
     go_on = finite & (cell.frozen_at < 0)
     params, opt = jax.tree.map(
@@ -300,9 +421,27 @@ def step_cell(
     if silent is not None:
         rule, weights = settings.resample, public(cell.params)
         silent = resample.observe(
-            silent, hyper.resample, weights, x, step, settings.sae, rule, precision, axis
+            silent, hyper.resample, weights, x, step, settings.sae, rule, precision, axis, loss.highest
         )
     return Cells(params, opt, frozen_at, silent)
+
+
+def _with_aux(
+    grads: Any, cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"], settings: Settings,
+    axis: str | None, architecture: Architecture,
+) -> Any:  # fmt: skip
+    """Gradients (W_dec transposed) with those of the auxiliary loss, where the cell asks for it."""
+    assert cell.silent is not None
+    dead = (cell.silent >= settings.resample.aux_after) & (hyper.resample == AUXK)
+
+    def helped() -> Params:
+        more = architecture.dead_gradient(
+            public(cell.params), dead, x, Swept(hyper.l1, hyper.k), settings.sae,
+            settings.matmul_precision, axis,
+        )  # fmt: skip
+        return jax.tree.map(jnp.add, grads, public(more))
+
+    return jax.lax.cond(dead.any(), helped, lambda: grads)
 
 
 def _with_ghosts(
@@ -327,6 +466,7 @@ def resample_cell(
     x: Float[Array, "batch d_in"],
     key: PRNGKeyArray,
     settings: Settings,
+    architecture: Architecture = RELU,
 ) -> Cells:
     """One cell after its dead latents were revived, where its `resample` is "on" or "anthropic"."""
     assert cell.silent is not None
@@ -342,6 +482,8 @@ def resample_cell(
         settings.resample,
         settings.matmul_precision,
         hyper.resample,
+        architecture,
+        hyper.k,
     )
     opt = opt._replace(mu=public(opt.mu), nu=public(opt.nu))
     return cell._replace(params=public(params), opt=opt)
@@ -357,8 +499,9 @@ def step_group(
     settings: Settings,
     cell_batch: int,
     axis: str | None = None,
+    architecture: Architecture = RELU,
 ) -> Cells:
-    """One training step of a width group, and its resampling where that is due.
+    """One training step of a group, and its resampling where that is due.
 
     Args:
         cells: the group.
@@ -370,10 +513,11 @@ def step_group(
         settings: of the run.
         cell_batch: see `map_cells`.
         axis: of the devices over which the batches are divided, None where one has them all.
+        architecture: of the group.
     """
 
     def train(cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"]) -> Cells:
-        return step_cell(cell, hyper, x, step, settings, axis)
+        return step_cell(cell, hyper, x, step, settings, axis, architecture)
 
     cells = map_cells(train, cells, hyper, x, cell_batch, into)
     if not settings.resample.every:
@@ -382,13 +526,11 @@ def step_group(
     def revive(cells: Cells) -> Cells:
         # Samples are drawn from the whole batch.
         whole = over(axis, partial(whole_batch, at=1), x)
-        return map_cells(
-            lambda cell, hyper, part: resample_cell(cell, hyper, part[0], part[1], settings),
-            cells,
-            hyper,
-            (whole, keys),
-            cell_batch,
-        )
+
+        def one(cell: Cells, hyper: Hyper, part: tuple) -> Cells:
+            return resample_cell(cell, hyper, part[0], part[1], settings, architecture)
+
+        return map_cells(one, cells, hyper, (whole, keys), cell_batch)
 
     # Never after the last step: the final dictionaries would hold latents that were not trained.
     due = settings.resample.is_due(step + 1) & (step + 1 < settings.steps)

@@ -14,13 +14,13 @@ from saejax.differences import differences
 LOCK = ".lock"
 CHECKPOINTS = "checkpoints"
 # What makes a run the same run.
-SAME = ("coords", "d_sae", "settings", "data", "study")
+SAME = ("coords", "d_sae", "settings", "architectures", "metrics", "data", "study")
 # Flags of a process, not of a run.
 PROCESS_FLAGS = {
     "dry_run", "distributed", "coordinator", "num_processes", "process_id", "compilation_cache"
 }  # fmt: skip
 # Flags that change no result, and so may change when a run goes on.
-FREE_FLAGS = PROCESS_FLAGS | {"workdir", "checkpoint_every", "keep_checkpoints"}
+FREE_FLAGS = PROCESS_FLAGS | {"workdir", "checkpoint_every", "keep_checkpoints", "trackers"}
 
 
 def new_workdir(workdir: str | Path) -> Path:

@@ -79,7 +79,7 @@ def measure(
     buffers = [state.groups, state.spare]
 
     def run() -> None:
-        buffers[:] = train(*buffers, state.arrays, state.seeds, state.hyper, jnp.int32(0))
+        buffers[:] = train(*buffers, state.arrays, state.seeds, state.hypers, jnp.int32(0))
         jax.block_until_ready(buffers)
 
     timed = take_turns({"train": run, "product": run_product}, turns)
@@ -159,7 +159,7 @@ def prepare(problem: Problem, precision: Precision = "highest") -> Callable[[], 
 
     def train() -> Callable[[], list[Params]]:
         fresh = jax.tree.map(jnp.copy, groups), jax.tree.map(jnp.zeros_like, groups)
-        (cells,), _ = run(*fresh, arrays, state.seeds, state.hyper, jnp.int32(0))
+        (cells,), _ = run(*fresh, arrays, state.seeds, state.hypers, jnp.int32(0))
         jax.block_until_ready(cells)
 
         def dictionaries() -> list[Params]:

@@ -113,5 +113,5 @@ def _of_one(
 
 def reduced(params: Params, latents: Integer[np.ndarray, " n"]) -> Params:
     """An SAE with some of its latents only."""
-    W_enc, b_enc, W_dec, b_dec = params
+    W_enc, b_enc, W_dec, b_dec, *_ = params
     return Params(W_enc[:, latents], b_enc[latents], W_dec[latents], b_dec)

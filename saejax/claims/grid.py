@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from saejax import plots
+from saejax import plots, published
 from saejax.claims.row import RANKS, RARITY, Claim
 from saejax.claims.verdict import Side, verdict
 from saejax.claims.view import View, over_cells
@@ -50,7 +50,13 @@ def of_grid(result: Result) -> Table:
     """
     if "mmcs_true_to_dict" not in result.final:
         return Table([])
-    variants, rows = result.variants, []
+    only = result.coords["architecture"][0]
+    variants = [
+        where
+        for where in result.variants
+        if published.is_published(result.run, where.get("architecture", only))
+    ]
+    rows = []
     views = [View(result, name, where) for where in variants for name in result.coords["dataset"]]
     for part in (_unlearning, _dead_latents):
         rows += [row for view in views for row in part(view)]
@@ -171,7 +177,7 @@ def _rarity(view: View) -> Iterator[dict[str, Any]]:
             yield claim.unmeasured("a trained SAE of ratio 1")
         else:
             i, j = best.at
-            measure = f"SAE of best MMCS at ratio 1 (l1 {view.result.coords['l1'][j]:.2g}): {RANKS}"
+            measure = f"SAE of best MMCS at ratio 1 (l1 {view.l1[j]:.2g}): {RANKS}"
             details = view.by_l1("rank correlation at ratio 1", ranks[:, i])
             yield claim.row(measure, ranks[:, i, j], "above", details=details)
         details = view.by_ratio("rank correlation", ranks)

@@ -36,6 +36,11 @@ class View(NamedTuple):
         return np.array(self.result.coords["ratio"], float)
 
     @property
+    def l1(self) -> tuple[float, ...]:
+        """Coefficients of the cells in question."""
+        return self.result.sparsity(dataset=self.dataset, **self.where)[1]
+
+    @property
     def ratio_one(self) -> Bool[np.ndarray, " ratio"]:
         """Which ratio is 1: as many latents as true features."""
         return np.isclose(self.ratios, 1, rtol=SAME, atol=0)
@@ -50,8 +55,8 @@ class View(NamedTuple):
         """[seed, ratio, l1, ...] out of [*shape, ...], NaN where the cell was frozen."""
         trained = self.result.final["frozen_at"] < 0
         trained = trained.reshape(*trained.shape, *[1] * (values.ndim - trained.ndim))
-        chosen = np.ix_(*self.result.select(dataset=self.dataset, **self.where))
-        return np.where(trained, values, np.nan).astype(float)[chosen][0, :, :, :, 0, 0]
+        finite = np.where(trained, values, np.nan).astype(float)
+        return self.result.cut(finite, dataset=self.dataset, **self.where)
 
     def final(self, metric: str) -> Float[np.ndarray, "seed ratio l1"]:
         """A metric at the end of training, as `cells` has it."""
@@ -69,7 +74,7 @@ class View(NamedTuple):
     def called(self, best: Best) -> str:
         """A setting in words."""
         i, j = best.at
-        return f"ratio {self.ratios[i]:g}, l1 {self.result.coords['l1'][j]:.2g}"
+        return f"ratio {self.ratios[i]:g}, l1 {self.l1[j]:.2g}"
 
     def by_ratio(self, what: str, values: Float[np.ndarray, "seed ratio ..."]) -> str:
         """Mean of [seed, ratio, ...] at each ratio, as text."""
@@ -77,7 +82,7 @@ class View(NamedTuple):
 
     def by_l1(self, what: str, values: Float[np.ndarray, "seed l1"]) -> str:
         """Mean of [seed, l1] at each l1, as text."""
-        return listed(what, "l1", self.result.coords["l1"], map(mean, values.T))
+        return listed(what, "l1", self.l1, map(mean, values.T))
 
 
 def over_cells(values: Float[np.ndarray, "seed ..."]) -> Float[np.ndarray, " seed"]:

@@ -1,5 +1,6 @@
 """Pictures: arrays in, matplotlib Figures out; no paths, no global state."""
 
+from saejax.plots.architectures import Line, at_sparsity
 from saejax.plots.bars import distribution, frequencies
 from saejax.plots.baselines import Box, boxes, maps, representedness
 from saejax.plots.space import features, film, film_steps, samples
@@ -15,7 +16,9 @@ from saejax.plots.tokens import against_l1, own_rates, responses
 
 __all__ = [
     "Box",
+    "Line",
     "against_l1",
+    "at_sparsity",
     "beside_published",
     "boxes",
     "curves",

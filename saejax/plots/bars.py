@@ -1,7 +1,8 @@
 """Bars: how often features are active, and how a number spreads over draws."""
 
 import numpy as np
-from matplotlib.figure import Figure
+
+from saejax.plots.figure import Figure
 
 
 def frequencies(measured: np.ndarray, expected: np.ndarray) -> Figure:

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm, Normalize
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
+
+from saejax.plots.figure import Figure
 
 
 class Box(NamedTuple):

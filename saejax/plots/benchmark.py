@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 
+from saejax.plots.figure import Figure
 from saejax.plots.panels import grid, logarithmic
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; markers tell them apart in grey.

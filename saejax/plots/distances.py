@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import Normalize, PowerNorm
-from matplotlib.figure import Figure
 
+from saejax.plots.figure import Figure
 from saejax.plots.panels import Intervals, at_sizes, dots, grid, logarithmic, nothing
 from saejax.plots.sweep import mean_and_spread
 

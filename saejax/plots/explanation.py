@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from saejax.plots.figure import Figure
 from saejax.plots.panels import grid, logarithmic
 from saejax.plots.sweep import mean_and_spread
 

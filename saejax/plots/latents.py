@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.figure import Figure
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
+from saejax.plots.figure import Figure
 from saejax.plots.panels import grid
 from saejax.plots.sweep import mean_and_spread
 

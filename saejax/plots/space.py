@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from mpl_toolkits.mplot3d.art3d import Line3DCollection
+
+from saejax.plots.figure import Figure
 
 ACTIVE, INACTIVE, SAMPLE, LIVE, DEAD = "#1a9641", "0.72", "#2166ac", "#2166ac", "#d7301f"
 

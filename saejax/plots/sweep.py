@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
-from matplotlib.figure import Figure
+
+from saejax.plots.figure import Figure
 
 
 class Style(NamedTuple):
@@ -19,6 +20,10 @@ class Style(NamedTuple):
     log: bool = False
 
 
+# Metrics between 0 and 1, shown on that scale.
+SHARES = ("live_to_true", "mcc", "uniqueness", "precision", "recall", "f1")
+# What the columns of a heat map are called.
+COLUMNS = {"l1": "L1 coefficient", "k": "k: active latents of a sample"}
 _UP, _DOWN = "threshold crossed upwards", "threshold crossed downwards"
 _STYLE = {
     "mmcs_true_to_dict": Style(
@@ -42,6 +47,13 @@ _STYLE = {
     "dead_latents": Style(
         "Dead latents", "never active on the evaluation batches", "magma_r", ".0f", True
     ),
+    "mcc": Style(
+        "Mean correlation coefficient", "cosine of latents and features paired one to one", spec=".2f"
+    ),
+    "uniqueness": Style("Uniqueness", "1 = no two latents share a feature", spec=".2f"),
+    "precision": Style("Precision of firing", "when a latent fires, its feature is there", spec=".2f"),
+    "recall": Style("Recall of firing", "when a feature is there, its latent fires", spec=".2f"),
+    "f1": Style("F1 of firing", "harmonic mean of precision and recall", spec=".2f"),
     "represented": Style("Features represented", "best cosine above the threshold", spec=".0f"),
     "learned": Style("Features learned", f"{_UP}, over all evaluations", spec=".0f"),
     "unlearned": Style("Features unlearned", f"{_DOWN}, over all evaluations", "magma_r", ".0f"),
@@ -74,7 +86,7 @@ def _norm(values: np.ndarray, metric: str) -> Normalize:
     if finite.size == 0:
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
-    if metric.startswith("mmcs") or metric == "live_to_true":
+    if metric.startswith("mmcs") or metric in SHARES:
         return Normalize(0, 1)
     if metric == "dead_latents":
         return SymLogNorm(linthresh=1, vmin=0, vmax=max(high, 1))
@@ -90,16 +102,18 @@ def heatmaps(
     metric: str,
     n_seeds: int = 1,
     words: str = "",
+    axis: str = "l1",
 ) -> Figure:
-    """Heat maps of one metric over ratio (down) and l1 (to the right), side by side, one scale.
+    """Heat maps of one metric over ratio (down) and l1 or k (to the right), side by side, one scale.
 
     Args:
         panels: title -> mean and spread over seeds, both [ratio, l1]; NaN cells stay grey.
         ratios: labels of the rows.
-        l1: labels of the columns.
+        l1: labels of the columns, which are values of `axis`.
         metric: sets title, colours and number format.
         n_seeds: how many seeds the means are over; from 2 on the spread stands in the cells.
         words: which cells these are, for the heading.
+        axis: "l1", or "k" for architectures that set the number of active latents.
     """
     style = _STYLE.get(metric, Style(metric))
     cmap = colormaps[style.cmap].with_extremes(bad="0.88")
@@ -112,9 +126,9 @@ def heatmaps(
     for ax, (name, (mean, spread)) in zip(axes, panels.items(), strict=True):
         image = ax.imshow(np.ma.masked_invalid(mean), cmap=cmap, norm=norm, aspect="auto")
         ax.set_title(name, fontsize=10)
-        ax.set_xticks(range(len(l1)), [f"{v:.2g}" for v in l1])
+        ax.set_xticks(range(len(l1)), [_value(axis, v) for v in l1])
         ax.set_yticks(range(len(ratios)), [f"{v:g}" for v in ratios])
-        ax.set_xlabel("L1 coefficient")
+        ax.set_xlabel(COLUMNS[axis])
         for i, j in np.ndindex(mean.shape):
             if not np.isfinite(mean[i, j]):
                 continue
@@ -132,6 +146,16 @@ def heatmaps(
     title = f"{style.title} ({words})" if words else style.title
     fig.suptitle(f"{title}\n{style.note}{seeds}", fontsize=10.5)
     return fig
+
+
+def _called(axis: str) -> str:
+    """How a legend calls l1 or k."""
+    return {"l1": "L1"}.get(axis, axis)
+
+
+def _value(axis: str, value: float) -> str:
+    """A value of l1 or k as a label."""
+    return f"{value:.2g}" if axis == "l1" else f"{value:g}"
 
 
 def beside_published(
@@ -165,6 +189,7 @@ def curves(
     title: str,
     ylabel: str,
     n_seeds: int = 1,
+    axis: str = "l1",
 ) -> Figure:
     """A measurement over training: a panel for each ratio, a line for each l1.
 
@@ -177,6 +202,7 @@ def curves(
         title: of the figure.
         ylabel: what is measured, with its unit.
         n_seeds: how many seeds the mean is over.
+        axis: what the lines differ in, "l1" or "k".
     """
     columns = min(4, len(ratios))
     rows = -(-len(ratios) // columns)
@@ -190,7 +216,7 @@ def curves(
             continue
         for j, colour in enumerate(colours):
             y, sd = mean[:, panel, j], spread[:, panel, j]
-            ax.plot(steps, y, color=colour, lw=1.4, marker=marker, label=f"{l1[j]:.2g}")
+            ax.plot(steps, y, color=colour, lw=1.4, marker=marker, label=_value(axis, l1[j]))
             if np.isfinite(sd).any():
                 ax.fill_between(steps, y - sd, y + sd, color=colour, alpha=0.15, lw=0)
         ax.set_title(f"ratio {ratios[panel]:g}", fontsize=9)
@@ -202,7 +228,13 @@ def curves(
             ax.tick_params(labelbottom=True)
         ax.tick_params(labelsize=7.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(handles, labels, title="L1", loc="outside right center", fontsize=8)
+    fig.legend(
+        handles,
+        labels,
+        title=axis.upper() if axis == "l1" else axis,
+        loc="outside right center",
+        fontsize=8,
+    )
     seeds = f" (mean ± sd over {n_seeds} seeds)" if n_seeds > 1 else ""
     fig.suptitle(title + seeds, fontsize=11)
     return fig
@@ -212,6 +244,7 @@ def frontier(
     panels: Mapping[str, tuple[np.ndarray, np.ndarray]],
     ratios: Sequence[float],
     l1: Sequence[float],
+    axis: str = "l1",
 ) -> Figure:
     """The trade between sparsity and reconstruction: L0 against fvu, a line for each ratio.
 
@@ -219,6 +252,7 @@ def frontier(
         panels: title -> l0 and fvu, both [ratio, l1].
         ratios: one line each.
         l1: one point each; larger points have the larger coefficient.
+        axis: what these are, "l1" or "k".
     """
     fig = Figure(figsize=(4.8 * len(panels) + 1.2, 4.2), layout="constrained")
     axes = fig.subplots(1, len(panels), squeeze=False, sharex=True, sharey=True)[0]
@@ -240,6 +274,7 @@ def frontier(
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, title="ratio", loc="outside right center", fontsize=8)
     fig.suptitle(
-        "Sparsity against reconstruction: lower left is better; larger dots, larger L1", fontsize=11
+        f"Sparsity against reconstruction: lower left is better; larger dots, larger {_called(axis)}",
+        fontsize=11,
     )
     return fig

@@ -1,0 +1,271 @@
+"""Several sweeps as one, and two sweeps side by side."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from saejax.differences import differences
+from saejax.metrics import LARGER_IS_BETTER
+from saejax.result import ABSENT, Result, Snapshots, coordinates, same
+from saejax.sae import Params
+from saejax.sweep import AXES
+from saejax.table import Table
+
+# What of a run must be the same for its cells to stand in one table with another's.
+SHARED = ("settings", "d_in", "n_features", "metrics")
+Index = tuple[int, ...]
+
+
+def merge(*results: Result) -> Result:
+    """One result of the cells of several, as if they had been trained in one sweep.
+
+    Axes are joined: further seeds, other L1, another architecture, another data set. Combinations that
+    none of them has stay empty (`saejax.result.ABSENT`).
+
+    Args:
+        results: trained with the same settings and evaluated at the same steps; of one width and one
+            number of true features. Of `settings` only how many cells were side by side may differ.
+
+    Raises:
+        ValueError: naming what differs, or the cell that two of them have with different results.
+    """
+    if not results:
+        raise ValueError("merge: got no result, allowed: one or more")
+    whole = results[0]
+    for other in results[1:]:
+        whole = _merge(whole, other)
+    return whole
+
+
+def _merge(a: Result, b: Result) -> Result:
+    _check_alike(a, b)
+    coords = {name: _joined(a.coords[name], b.coords[name]) for name in AXES}
+    # Positions along the joined axes of what each has.
+    at_a, at_b = (np.ix_(*_positions(coords, r.coords)) for r in (a, b))
+    shape = tuple(len(values) for values in coords.values())
+    _check_apart(a, b, coords)
+    home: dict[Index, tuple[Result, Index]] = {}
+    for result in (a, b):
+        places = _positions(coords, result.coords)
+        for index in result.cells():
+            home[tuple(places[i][k] for i, k in enumerate(index))] = result, index
+
+    def join(name: str, x: np.ndarray, y: np.ndarray, lead: int) -> np.ndarray:
+        """Arrays [*lead, *shape, ...] of both, in their places."""
+        nothing = np.nan if np.issubdtype(x.dtype, np.floating) else -1
+        nothing = ABSENT if name == "frozen_at" else nothing
+        out = np.full((*x.shape[:lead], *shape, *x.shape[lead + len(AXES) :]), nothing, x.dtype)
+        every = (slice(None),) * lead
+        for values, result, at in ((x, a, at_a), (y, b, at_b)):
+            there = result.final["frozen_at"] != ABSENT
+            after = values.ndim - lead - there.ndim
+            there = there.reshape(*(1,) * lead, *there.shape, *(1,) * after)
+            out[(*every, *at)] = np.where(there, values, out[(*every, *at)])
+        return out
+
+    final = {n: join(n, v, b.final[n], 0) for n, v in a.final.items() if n in b.final}
+    history = {n: join(n, v, b.history[n], 1) for n, v in a.history.items() if n in b.history}
+    best = {
+        name: join(name, getattr(a, name), getattr(b, name), 1)
+        for name in ("best_index", "best_cosine")
+        if getattr(a, name) is not None and getattr(b, name) is not None
+    }
+    ratios = dict(zip(a.coords["ratio"], a.d_sae, strict=True))
+    ratios |= dict(zip(b.coords["ratio"], b.d_sae, strict=True))
+
+    def load_params(index: Index) -> Params:
+        result, own = home[index]
+        return result.load_params(own)
+
+    def load_snapshots(index: Index) -> Snapshots:
+        result, own = home[index]
+        assert result.load_snapshots is not None
+        return result.load_snapshots(own)
+
+    films = a.load_snapshots is not None and b.load_snapshots is not None
+    load: Callable[[Index], Snapshots] | None = load_snapshots if films else None
+    merged = Result(
+        coords=coords,
+        d_sae=tuple(ratios[_like(ratios, ratio)] for ratio in coords["ratio"]),
+        run={},
+        steps=a.steps,
+        history=history,
+        final=final,
+        best_index=best.get("best_index"),
+        best_cosine=best.get("best_cosine"),
+        features=_features(a, b, coords),
+        load_params=load_params,
+        load_snapshots=load,
+    )
+    return replace(merged, run=_run(a, b, merged))
+
+
+def _check_alike(a: Result, b: Result) -> None:
+    runs = []
+    for result in (a, b):
+        run = {name: result.run.get(name) for name in SHARED}
+        own = {k: v for k, v in (run["settings"] or {}).items() if k != "cell_batch"}
+        runs.append(run | {"settings": own})
+    different = differences(*runs)
+    for name, describe in (
+        ("data", a.run.get("data", {})),
+        ("architectures", a.run.get("architectures", {})),
+    ):
+        theirs = b.run.get(name, {})
+        both = [key for key in describe if key in theirs]
+        different += differences({k: describe[k] for k in both}, {k: theirs[k] for k in both})
+    if different:
+        raise ValueError(f"merge: got results of different runs: {'; '.join(different)}")
+    if not np.array_equal(a.steps, b.steps):
+        raise ValueError(
+            f"merge: got evaluations at {a.steps.tolist()} and {b.steps.tolist()}, allowed: the same"
+        )
+
+
+def _check_apart(a: Result, b: Result, coords: dict[str, tuple]) -> None:
+    """Refuses a cell that both have with different results."""
+    places = [_positions(coords, r.coords) for r in (a, b)]
+    theirs = {tuple(places[1][i][k] for i, k in enumerate(index)): index for index in b.cells()}
+    for index in a.cells():
+        other = theirs.get(tuple(places[0][i][k] for i, k in enumerate(index)))
+        if other is None:
+            continue
+        # What a dictionary has in common with a next larger one depends on the rest of its sweep.
+        names = (n for n in a.final if n in b.final and n != "mmcs_to_next_larger")
+        if any(not np.array_equal(a.final[n][index], b.final[n][other], equal_nan=True) for n in names):
+            at = ", ".join(f"{k}={v}" for k, v in coordinates(a.coords, index).items())
+            raise ValueError(f"merge: got two different results of the cell {at}, allowed: one")
+
+
+def _joined(a: tuple, b: tuple) -> tuple:
+    """The values of two axes, each once."""
+    return (*a, *(value for value in b if not any(same(own, value) for own in a)))
+
+
+def _like(values: Any, wanted: Any) -> Any:
+    """The one of some values that is the same coordinate."""
+    return next(value for value in values if same(value, wanted))
+
+
+def _positions(coords: dict[str, tuple], own: dict[str, tuple]) -> list[list[int]]:
+    """Where the values of a result's axes are among the joined ones."""
+    return [
+        [next(i for i, v in enumerate(coords[name]) if same(v, value)) for value in own[name]]
+        for name in AXES
+    ]
+
+
+def _features(a: Result, b: Result, coords: dict[str, tuple]) -> np.ndarray | None:
+    """True features of every (data set, seed), NaN for pairs that neither has."""
+    if a.features is None or b.features is None:
+        return None
+    n_pairs = tuple(len(coords[name]) for name in ("dataset", "seed"))
+    out = np.full((*n_pairs, *a.features.shape[2:]), np.nan, a.features.dtype)
+    for result in (b, a):
+        assert result.features is not None
+        dataset, seed, *_ = _positions(coords, result.coords)
+        out[np.ix_(dataset, seed)] = result.features
+    return out
+
+
+def _run(a: Result, b: Result, merged: Result) -> dict[str, Any]:
+    """What is known of both runs."""
+    parts = [
+        {
+            name: r.run[name]
+            for name in ("device", "versions", "train_seconds", "layout")
+            if name in r.run
+        }
+        for r in (a, b)
+    ]
+    whole = dict(a.run)
+    for name in ("data", "architectures"):
+        whole[name] = b.run.get(name, {}) | a.run.get(name, {})
+    for name in ("train_seconds", "compile_seconds", "flops_per_step"):
+        if name in a.run and name in b.run:
+            whole[name] = a.run[name] + b.run[name]
+    return whole | {
+        "coords": {name: list(values) for name, values in merged.coords.items()},
+        "d_sae": list(merged.d_sae),
+        "n_cells": len(merged.cells()),
+        "finished": bool(a.run.get("finished", True) and b.run.get("finished", True)),
+        "merged": [*a.run.get("merged", parts[:1]), *b.run.get("merged", parts[1:])],
+    }
+
+
+def compare(a: Result, b: Result, metrics: Sequence[str] | None = None) -> Table:
+    """How two sweeps differ, cell by cell, paired by seed.
+
+    One row for each metric and each setting that both have, with
+
+        a, b         means over the seeds that both have
+        difference   mean over these of b - a
+        +-           half of its 95 % interval, Student's t over the seeds; empty for one seed
+        seeds        how many
+
+    Args:
+        a: a result.
+        b: another, whatever it was trained with.
+        metrics: what is compared; None: every metric that both have.
+
+    Raises:
+        ValueError: where they have no cell or no metric in common, and for an unknown metric.
+    """
+    names = metrics or [n for n in LARGER_IS_BETTER if n in a.final and n in b.final]
+    axes = [name for name in AXES if name != "seed"]
+    common = {
+        name: [v for v in a.coords[name] if any(same(v, w) for w in b.coords[name])] for name in AXES
+    }
+    there = [{tuple(coordinates(r.coords, i).values()) for i in r.cells()} for r in (a, b)]
+    rows = []
+    for metric in names:
+        x, y = a.values(metric), b.values(metric)
+        for where in _settings(a, axes, common):
+            pairs = [
+                (x[i], y[j])
+                for seed in common["seed"]
+                if (i := _find(a, there[0], where | {"seed": seed})) is not None
+                and (j := _find(b, there[1], where | {"seed": seed})) is not None
+            ]
+            both = np.array([pair for pair in pairs if np.isfinite(pair).all()])
+            if len(both):
+                rows.append({"metric": metric, **_swept(a, b, where), **_paired(both)})
+    if not rows:
+        raise ValueError("compare: got results without a cell in common, allowed: with some")
+    return Table(rows)
+
+
+def _settings(a: Result, axes: list[str], common: dict[str, list]) -> list[dict[str, Any]]:
+    """Coordinates besides the seed of the cells of a that lie on common values."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for index in a.cells():
+        at = coordinates(a.coords, index)
+        if all(at[name] in common[name] for name in axes):
+            found.setdefault(tuple(at[name] for name in axes), {name: at[name] for name in axes})
+    return list(found.values())
+
+
+def _find(result: Result, there: set[tuple], where: dict[str, Any]) -> Index | None:
+    """Position of a cell, None where there is none."""
+    at = {name: _like(result.coords[name], where[name]) for name in AXES}
+    if tuple(at.values()) not in there:
+        return None
+    return tuple(result.coords[name].index(value) for name, value in at.items())
+
+
+def _swept(a: Result, b: Result, where: dict[str, Any]) -> dict[str, Any]:
+    """The coordinates that differ between cells of either."""
+    return {n: v for n, v in where.items() if len(a.coords[n]) > 1 or len(b.coords[n]) > 1}
+
+
+def _paired(both: np.ndarray) -> dict[str, Any]:
+    """Means, difference and interval of pairs [seed, 2]."""
+    n, by_seed = len(both), both[:, 1] - both[:, 0]
+    half = None
+    if n > 1:
+        half = float(stats.t.ppf(0.975, n - 1) * by_seed.std(ddof=1) / np.sqrt(n))
+    mean = both.mean(0)
+    return {"a": mean[0], "b": mean[1], "difference": by_seed.mean(), "+-": half, "seeds": n}
