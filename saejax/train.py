@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing, nullcontext
 from itertools import count
 from pathlib import Path
@@ -16,6 +16,7 @@ from saejax.checks import check_whole
 from saejax.collect import by_axes, collect
 from saejax.devices import together
 from saejax.keeper import Keeper
+from saejax.metrics import Metric
 from saejax.plan import Plan, make_plan
 from saejax.progress import Progress
 from saejax.result import Result, coordinates
@@ -24,6 +25,7 @@ from saejax.settings import Settings
 from saejax.state import State, compile_chunk, feed, first_snapshot, start
 from saejax.stopping import Stop, stopping
 from saejax.sweep import Sweep
+from saejax.trackers import Tracker, Tracking, as_trackers
 from saejax.workdir import CHECKPOINTS
 
 
@@ -38,6 +40,8 @@ def train(
     progress: bool = True,
     flags: str | None = None,
     study: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
+    trackers: Sequence[str | Tracker] = (),
 ) -> Result:
     """Trains every cell of a sweep at once and measures it.
 
@@ -61,14 +65,20 @@ def train(
         flags: text of the flagfile that replays this run, kept in the workdir.
         study: which study this is and what its report must know, JSON types, kept in the workdir;
             `name` is a module of `saejax.experiments`. None for a run from Python.
+        metrics: further metrics by name: pure functions of a `saejax.Seen` (one SAE on one evaluation
+            batch) that return a scalar array, of which the mean over batches is taken. They come
+            beside the others in history, tables and files.
+        trackers: where the run can be watched besides its workdir: "tensorboard", "wandb", or objects
+            with the methods of `saejax.trackers.Tracker`. One that fails does not stop the run.
 
     Returns:
         The measurements and dictionaries of all cells.
 
     Raises:
-        ValueError: before anything is compiled, for data, ratios or settings that do not fit, and for
-            a workdir of a run of other settings, which are named.
-        TypeError: likewise, for data of no known kind.
+        ValueError: before anything is compiled, for data, ratios, metrics, trackers or settings that
+            do not fit, and for a workdir of a run of other settings, which are named.
+        TypeError: likewise, for data or a tracker of no known kind.
+        ImportError: likewise, for a tracker whose package is not installed.
         FileExistsError: likewise, when the workdir holds something else.
         BlockingIOError: likewise, when another process is using the workdir.
         OSError: when a checkpoint cannot be written; the one before it is kept.
@@ -76,12 +86,13 @@ def train(
     A cell whose update is not finite is frozen with its last finite weights, and a warning names its
     coordinates; the others go on.
     """
-    plan = make_plan(sweep, data, settings or Settings())
+    plan = make_plan(sweep, data, settings or Settings(), metrics)
     every = check_saving(checkpoint_every, keep_checkpoints, plan.settings)
     run = plan.describe() | ({"study": dict(study)} if study else {})
+    watching = as_trackers(trackers, workdir) if jax.process_index() == 0 else ()
     if workdir is None:
-        with _progress_bar(plan, progress) as bar:
-            return _run(plan, run, bar, Stop())
+        with Tracking(watching) as tracking, _progress_bar(plan, progress) as bar:
+            return _run(plan, run, bar, Stop(), tracking)
     log, ended = _claim(workdir, run, flags)
     with log or nullcontext():
         if ended:
@@ -92,9 +103,10 @@ def train(
             with (
                 Keeper(Path(workdir) / CHECKPOINTS, plan, every, keep_checkpoints) as keeper,
                 stopping() as stop,
+                Tracking(watching) as tracking,
                 _progress_bar(plan, progress) as bar,
             ):
-                result = _run(plan, run, bar, stop, log, keeper)
+                result = _run(plan, run, bar, stop, tracking, log, keeper)
                 keeper.close()
                 if log:
                     log.finish(result)
@@ -157,6 +169,7 @@ def _run(
     run: dict[str, Any],
     bar: tqdm,
     stop: Stop,
+    tracking: Tracking,
     log: RunLog | None = None,
     keeper: Keeper | None = None,
 ) -> Result:
@@ -177,6 +190,9 @@ def _run(
         if log and log.measured:
             log.resume(at.done, plan.coords, plan.d_sae, at.history)
         run["compile_seconds"] = time.perf_counter() - started
+        tracking.start(run, plan.coords, plan.d_sae)
+        for i, measured in enumerate(at.history, 1):
+            tracking.evaluation(i * s.eval_every, plan.coords, plan.d_sae, measured)
         bar.set_description_str("training")
         bar.reset(s.steps)
         bar.n = bar.initial = at.done
@@ -192,6 +208,7 @@ def _run(
             at.seconds.append(time.perf_counter() - started)
             if log:
                 log.evaluation(at.done, plan.coords, plan.d_sae, at.history[-1])
+            tracking.evaluation(at.done, plan.coords, plan.d_sae, at.history[-1])
             _report_frozen(at.history, plan.coords, bar)
             if keeper:
                 keeper.chunk_done(at)
@@ -202,7 +219,9 @@ def _run(
             )
             bar.update(s.eval_every)
     run["chunk_seconds"], run["train_seconds"] = at.seconds, sum(at.seconds)
-    return collect(plan, at, run)
+    result = collect(plan, at, run)
+    tracking.finish(result)
+    return result
 
 
 def _advance(plan: Plan, at: Progress, step_and_measure: Any, bar: tqdm) -> None:
@@ -241,15 +260,14 @@ def _progress_bar(plan: Plan, show: bool) -> tqdm:
         bar_format="{desc}: {percentage:3.0f}%|{bar}| step {n_fmt}/{total_fmt} "
         "[{elapsed}, {remaining} left{postfix}]",
     )
-    cells = int(np.prod(plan.shape))
-    bar.set_postfix_str(f"{cells} SAEs, {plan.flops_per_step / 1e9:.4g} GFLOP a step")
+    bar.set_postfix_str(f"{plan.n_cells} SAEs, {plan.flops_per_step / 1e9:.4g} GFLOP a step")
     return bar
 
 
-def _wait(measured: dict[str, Any], bar: tqdm) -> None:
+def _wait(measured: Any, bar: tqdm) -> None:
     """Waits for a dispatch in short naps, so that Ctrl-C is heard and the clock of the bar moves."""
     naps = 0
-    while not all(a.is_ready() for a in measured.values()):
+    while not all(a.is_ready() for a in jax.tree.leaves(measured)):
         time.sleep(0.005)
         naps += 1
         if naps % 200 == 0:

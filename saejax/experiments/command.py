@@ -13,7 +13,9 @@ import jax
 from absl import app, flags, logging
 
 from saejax import runlog, workdir
-from saejax.data.synthetic import KINDS, Synthetic
+from saejax.architectures import KINDS
+from saejax.data import synthetic
+from saejax.data.synthetic import Synthetic
 from saejax.experiments import process
 from saejax.forecast import describe_plan, probe
 from saejax.memory import estimate
@@ -23,6 +25,7 @@ from saejax.resample import REVIVALS, Resample
 from saejax.result import Result
 from saejax.settings import Settings
 from saejax.sweep import Sweep
+from saejax.trackers.choice import NAMED
 from saejax.train import check_saving, train
 
 
@@ -59,6 +62,9 @@ def define_training(
     flags.DEFINE_integer(
         "keep_checkpoints", 2, "How many of the newest checkpoints are kept.", flag_values=own
     )
+    flags.DEFINE_list(
+        "trackers", [], f"Where the run can be watched too, of: {', '.join(NAMED)}.", flag_values=own
+    )
     flags.DEFINE_bool(
         "dry_run", False, "Print what the run needs and how long it takes, and end.", flag_values=own
     )
@@ -76,6 +82,11 @@ def saving(own: flags.FlagValues) -> dict[str, Any]:
     return {name: own[name].value for name in ("checkpoint_every", "keep_checkpoints")}
 
 
+def beside(own: flags.FlagValues) -> dict[str, Any]:
+    """The arguments of `saejax.train` that change nothing about a run's results."""
+    return {**saving(own), "trackers": own["trackers"].value}
+
+
 def define_revival(own: flags.FlagValues, every: int = 0) -> None:
     """The flags of how dead latents are revived."""
     flags.DEFINE_list(
@@ -87,6 +98,7 @@ def define_revival(own: flags.FlagValues, every: int = 0) -> None:
         ("resample_window", None, "Steps in which a latent must have been silent before. Default: 10, "
          "or resample_every where that is less."),
         ("ghost_after", 0, "Steps of silence from which ghost gives a latent gradients; 0 is never."),
+        ("aux_after", 0, "Likewise for auxk, the auxiliary loss of topk, batchtopk and matryoshka."),
     ):  # fmt: skip
         flags.DEFINE_integer(name, default, text, flag_values=own)
     flags.DEFINE_float(
@@ -115,8 +127,43 @@ def revival(own: flags.FlagValues, threshold: float = 0.0) -> tuple[list[str], R
             threshold=threshold,
             bias=own.resample_bias,
             ghost_after=own.ghost_after,
+            aux_after=own.aux_after,
         )
     return ways, rule
+
+
+def define_architecture(own: flags.FlagValues) -> None:
+    """The flags of which SAEs a sweep trains, and of how sparse those are that do not read l1."""
+    for name, default, text in (
+        ("architecture", ["relu"], f"Architectures, of: {', '.join(KINDS)}."),
+        ("k", None, "Active latents of a sample, of topk, batchtopk and matryoshka."),
+        (
+            "l0_coefficient",
+            None,
+            "Coefficients of jumprelu, which count latents. Default: those of l1.",
+        ),
+    ):
+        flags.DEFINE_list(name, default, text, flag_values=own)
+
+
+def architectures(own: flags.FlagValues) -> dict[str, Any]:
+    """The arguments of `Sweep` that `define_architecture` and `--l1` give.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    names = chosen(own, "architecture", list(KINDS))
+    read = [name for name in names if KINDS[name].reads == "l1"]
+    l1: Any = numbers(own, "l1") if read else None
+    if own["l0_coefficient"].value is not None:
+        if "jumprelu" not in names:
+            raise ValueError(
+                f"l0_coefficient: got {own['l0_coefficient'].value!r}, allowed: with jumprelu in "
+                "--architecture"
+            )
+        l1 = dict.fromkeys(read, l1) | {"jumprelu": numbers(own, "l0_coefficient")}
+    k = None if own["k"].value is None else numbers(own, "k", int)
+    return {"architecture": names, "l1": l1, "k": k}
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:
@@ -184,7 +231,10 @@ def data_sets(own: flags.FlagValues) -> dict[str, Synthetic]:
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
     """
-    return {kind: Synthetic(kind, **given(own, Synthetic)) for kind in chosen(own, "datasets", KINDS)}
+    return {
+        kind: Synthetic(kind, **given(own, Synthetic))
+        for kind in chosen(own, "datasets", synthetic.KINDS)
+    }
 
 
 def given(own: flags.FlagValues, settings: type) -> dict[str, Any]:
@@ -224,7 +274,7 @@ def trained(
         workdir=str(own["workdir"].value),
         flags=flagfile(own),
         study=study,
-        **saving(own),
+        **beside(own),
     )
     return result if process.first() else None
 

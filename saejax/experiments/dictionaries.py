@@ -102,6 +102,6 @@ def trained(
         stages.stage("dictionaries", folder, reused) as remarks,
         command.flag_names(workdir="dictionaries"),
     ):
-        result = train(sweep, data, settings, workdir=folder, **command.saving(own))
+        result = train(sweep, data, settings, workdir=folder, **command.beside(own))
         remarks.append(f"{result.final['frozen_at'].size} dictionaries, {settings.steps:,} steps")
     return result

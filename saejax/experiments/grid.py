@@ -44,6 +44,7 @@ def define_sweep(own: flags.FlagValues) -> None:
         ("copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1."),
     ):
         flags.DEFINE_float(name, real, text, flag_values=own)
+    command.define_architecture(own)
     command.define_revival(own)
     process.define_cache(own)
 
@@ -62,7 +63,7 @@ def config(own: flags.FlagValues = FLAGS) -> tuple[Sweep, dict[str, Synthetic], 
     """
     ways, rule = command.revival(own)
     sweep = Sweep(
-        l1=command.numbers(own, "l1"),
+        **command.architectures(own),
         ratio=command.numbers(own, "ratio"),
         seeds=command.seeds(own),
         lr=command.numbers(own, "lr"),
@@ -92,10 +93,8 @@ def main(argv: list[str]) -> None:
         except ValueError:
             print(f"{dataset}: every cell was frozen as not finite")
             continue
-        print(
-            f"{dataset}: best MMCS {best['mmcs_true_to_dict']:.3f} at l1 {best['l1']:.3g}, ratio "
-            f"{best['ratio']:g}"
-        )
+        found = best["mmcs_true_to_dict"]
+        print(f"{dataset}: best MMCS {found:.3f} at {result.in_words(best)}")
     compared = comparisons(result)
     if compared:
         print(f"rank correlation with the published heat maps:\n{compared}")

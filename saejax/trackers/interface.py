@@ -1,0 +1,81 @@
+"""What a tracker is, and what the trackers of this package show: curves of cells, and heat maps."""
+
+import io
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from saejax.result import Result
+from saejax.runlog import Coords, cell_name
+from saejax.sweep import AXES
+
+# `frozen_at` of a cell that trains; any other value is the step at which it ended, or no cell at all.
+TRAINS = -1
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """Where a sweep can be watched; any object with these methods is one.
+
+    Methods are called in this order, in a thread of the tracker's own (see `saejax.trackers.guard`).
+    Nothing is written before the first evaluation: a run that ends before it leaves no trace.
+    """
+
+    def start(self, run: Mapping[str, Any], coords: Coords, d_sae: tuple[int, ...]) -> None:
+        """A run begins or goes on. In the latter case its earlier evaluations come again, from the
+        first on, so that a tracker which forgets what it had shows each of them once.
+
+        Args:
+            run: what `run.json` holds.
+            coords: values along each axis.
+            d_sae: width at each ratio.
+        """
+        ...
+
+    def evaluation(
+        self, step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
+    ) -> None:
+        """Measurements of all cells.
+
+        Args:
+            step: number of steps done.
+            coords: values along each axis.
+            d_sae: width at each ratio.
+            measured: name -> [*shape, ...]; one number a cell where nothing follows the axes.
+        """
+        ...
+
+    def finish(self, result: Result) -> None:
+        """The run has come to its end; not called for one that was interrupted."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more will come; called once, also after a failure."""
+        ...
+
+
+def curves(
+    coords: Coords, measured: Mapping[str, np.ndarray]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Name and finite numbers of every cell that trains: a curve ends where its cell was frozen.
+
+    Args:
+        coords: values along each axis.
+        measured: as of `Tracker.evaluation`.
+    """
+    scalars = {n: a for n, a in measured.items() if a.ndim == len(AXES) and n != "frozen_at"}
+    for index in map(tuple, np.argwhere(measured["frozen_at"] == TRAINS).tolist()):
+        values = {name: float(a[index]) for name, a in scalars.items() if np.isfinite(a[index])}
+        yield cell_name(coords, index), values
+
+
+def heat_maps(result: Result) -> Iterator[tuple[str, str, bytes]]:
+    """Name, caption and PNG of every heat map of the run's report."""
+    from saejax.report.sweep import heatmaps, variants
+
+    for variant in variants(result):
+        for name, caption, figure in heatmaps(result, variant):
+            image = io.BytesIO()
+            figure.savefig(image, format="png", dpi=120)
+            yield name, caption, image.getvalue()
