@@ -31,7 +31,7 @@ def drawn(path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Page, "figure", keep)
-        return bimodality.build(path).read_text(encoding="utf-8"), figures
+        return bimodality.build(path).write().read_text(encoding="utf-8"), figures
 
 
 def change(path, name, of):
@@ -76,7 +76,7 @@ def arrays(small):
 
 def test_one_seed_and_one_pair_of_sizes_make_a_page_that_needs_no_other_file(tmp_path):
     path = make(tmp_path / "run", sizes=(16, 32), seeds=(3,), l1=(0.01,))
-    text = bimodality.build(path).read_text(encoding="utf-8")
+    text = bimodality.build(path).write().read_text(encoding="utf-8")
     kept = {p.stem for p in (path / "figures").iterdir()}
     assert kept == {"loss", "dictionaries", "mcs", "pairs", "below_cutoff", "emd", "emd_over_sizes",
                     "high_and_low", "firing", "effects", "classes"}  # fmt: skip

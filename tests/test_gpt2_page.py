@@ -134,7 +134,7 @@ def drawn(path):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Page, "figure", keep)
-        return gpt2.build(path).read_text(encoding="utf-8"), figures
+        return gpt2.build(path).write().read_text(encoding="utf-8"), figures
 
 
 def table(path, name):
@@ -304,7 +304,7 @@ def test_no_page_breaks(tmp_path, kind):
 
 def test_a_page_needs_no_other_file(tmp_path):
     path = make(tmp_path / "run", l1=(0.1,), seeds=(0,), ways=("off", "on"), viewer=False)
-    text = gpt2.build(path).read_text(encoding="utf-8")
+    text = gpt2.build(path).write().read_text(encoding="utf-8")
     kept = {p.stem for p in (path / "figures").iterdir()}
     assert re.findall(r"src=\"([^\"]{22})", text) == ["data:image/png;base64,"] * len(kept)
     assert "href" not in text

@@ -1,8 +1,10 @@
 """The page that all reports are written with, and animated GIFs."""
 
 import base64
+import gc
 import io
 import re
+import weakref
 
 import numpy as np
 import pytest
@@ -55,7 +57,7 @@ def test_all_text_is_escaped(page):
     page.verbatim(HOSTILE)
     page.table(Table([{HOSTILE: HOSTILE}]))
     page.figure("figure", HOSTILE, picture())
-    page.gallery([("film", HOSTILE, b"GIF")])
+    page.gallery([("film", HOSTILE, lambda: b"GIF")])
     text = body(page)
     assert HOSTILE not in text
     # The title, five texts, two cells of the table, and twice for each picture.
@@ -76,7 +78,7 @@ def test_parts_stand_in_their_order(page):
 
 def test_pictures_are_embedded_and_kept(page, tmp_path):
     page.figure("one", "first", picture())
-    page.gallery([("two", "second", b"GIF89a 2"), ("three", "third", b"GIF89a 3")])
+    page.gallery([("two", "second", lambda: b"GIF89a 2"), ("three", "third", lambda: b"GIF89a 3")])
     text = body(page)
     embedded = re.findall(r'<figure><img alt="(\w+)" src="data:image/(\w+);base64,([^"]+)">', text)
     assert [(alt, kind) for alt, kind, _ in embedded] == [
@@ -97,7 +99,6 @@ def test_pictures_are_embedded_and_kept(page, tmp_path):
 def test_a_named_table_is_kept_as_a_csv_too(page, tmp_path):
     table = Table([{"a": 1, "b": 0.123456789}, {"a": 2, "b": None}])
     page.table(table)
-    assert not (tmp_path / "tables").exists()
     page.table(table, "shown", words=True, scroll=False)
     page.keep_table(table, "hidden")
     text = body(page)
@@ -105,6 +106,7 @@ def test_a_named_table_is_kept_as_a_csv_too(page, tmp_path):
     assert text.endswith(
         f'<div class="scroll">{html}</div><div class="scroll words whole">{html}</div>'
     )
+    assert {p.name for p in (tmp_path / "tables").iterdir()} == {"shown.csv", "hidden.csv"}
     for name in ("shown", "hidden"):
         assert (tmp_path / "tables" / f"{name}.csv").read_text() == "a,b\n1,0.1234568\n2,\n"
 
@@ -118,21 +120,65 @@ def test_a_page_is_one_whole_file(page, tmp_path):
     assert text.endswith("</body></html>\n")
 
 
+def test_no_file_is_touched_before_the_page_is_written(page, tmp_path):
+    def draw():
+        raise AssertionError("drawn before it was asked for")
+
+    page.table(Table([{"a": 1}]), "shown")
+    page.keep_table(Table([{"a": 1}]), "hidden")
+    page.figure("one", "first", picture())
+    page.gallery([("two", "second", draw)])
+    assert [*page.figures] == ["one"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_pictures_are_to_be_had_by_name(page):
+    first, second = picture(), picture()
+    page.figure("one", "first", first)
+    page.gallery([("film", "moving", lambda: b"GIF89a")])
+    page.figure("two", "second", second)
+    assert page.figures == {"one": first, "two": second}
+    assert page.films() == {"film": b"GIF89a"}
+
+
+def test_a_written_page_lets_go_of_its_figures(page):
+    figure = picture()
+    held = weakref.ref(figure)
+    page.figure("one", "first", figure)
+    text = body(page)
+    del figure
+    gc.collect()
+    assert held() is None
+    assert page.figures == page.films() == {}
+    assert body(page) == text
+
+
+def test_a_picture_that_fails_leaves_the_page_of_before(page, tmp_path):
+    def draw():
+        raise MemoryError
+
+    (tmp_path / "report.html").write_text("before")
+    page.gallery([("film", "", draw)])
+    with pytest.raises(MemoryError):
+        page.write()
+    assert (tmp_path / "report.html").read_text() == "before"
+
+
 def test_every_study_has_a_page(tmp_path, monkeypatch):
-    asked = []
     for name in report.PAGES:
-        monkeypatch.setitem(report.PAGES, name, lambda path, name=name: asked.append(name) or path)
-    for name in ("baselines", "grid", "tokens", "toy3d"):
+        monkeypatch.setitem(report.PAGES, name, lambda path, name=name: Page(path, f"of {name}"))
+    for name in ("baselines", "bimodality", "gpt2", "grid", "tokens", "toy3d"):
         write_run(tmp_path, {"study": {"name": name}}, finished=True)
-        assert report.write(str(tmp_path)) == tmp_path
-    assert asked == ["baselines", "grid", "tokens", "toy3d"]
+        written = report.write(str(tmp_path))
+        assert written == tmp_path / "report.html"
+        assert f"<h1>of {name}</h1>" in written.read_text(encoding="utf-8")
 
 
 def test_any_other_run_has_the_plain_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.sweep, "build", lambda path: path / "plain")
+    monkeypatch.setattr(report.sweep, "build", lambda path: Page(path, "plain"))
     for run in ({}, {"study": {"name": "mine"}}):
         write_run(tmp_path, run, finished=True)
-        assert report.write(tmp_path) == tmp_path / "plain"
+        assert "<h1>plain</h1>" in report.write(tmp_path).read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------- gif

@@ -1,5 +1,6 @@
 """Figures and page of a workdir, and the published maps beside them; nothing here trains."""
 
+import io
 import re
 import struct
 import sys
@@ -24,6 +25,7 @@ from saejax.report.sweep import (
     training,
     variants,
 )
+from saejax.result import ABSENT
 from saejax.runlog import RunLog
 
 SPEC = Synthetic("uncorrelated", d_in=6, n_features=8, avg_active=2.0)
@@ -158,6 +160,24 @@ def test_page_made_again_is_the_same(finished):
     assert all(p.read_bytes() == data for p, data in rest.items())
 
 
+def test_pictures_are_drawn_from_python_without_a_file(finished):
+    path, _ = finished
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    pictures = report.figures(str(path))
+    assert {f"{name}.png" for name in pictures} == {p.name for p in (path / "figures").iterdir()}
+    assert all(isinstance(picture, Figure) for picture in pictures.values())
+    image = io.BytesIO()
+    pictures["heatmap_mse"].savefig(image, format="png", dpi=120)
+    assert image.getvalue() == (path / "figures" / "heatmap_mse.png").read_bytes()
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+
+
+def test_pictures_of_a_folder_without_a_run_are_an_error(tmp_path):
+    for drawn in (report.figures, report.films):
+        with pytest.raises(FileNotFoundError, match=r"workdir: got .*no run"):
+            drawn(tmp_path)
+
+
 def test_text_is_escaped(finished, unfinished):
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in finished[1]
     for page in (finished[1], unfinished):
@@ -231,7 +251,7 @@ def test_beside_cuts_both_maps_to_the_cells_that_both_have():
     assert published.shared(result) == ([32.0, 0.5], [0.1, 0.01])
     pair = published.beside(result, "uncorrelated", "mse")
     assert pair is not None
-    ours = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[0, :, :, :, 0, 0]
+    ours = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[0, ..., 0, 0, 0, 0]
     np.testing.assert_allclose(pair[0], np.nanmean(ours, axis=0)[:2][:, [0, 2]])
     np.testing.assert_array_equal(
         pair[1], published.grid()["maps"]["uncorrelated"]["mse"][[7, 1]][:, [4, 0]]
@@ -267,7 +287,7 @@ def test_comparisons_give_the_mean_map_and_the_range_over_seeds():
     rows = comparisons(result)
     assert [row["metric"] for row in rows] == list(HEATMAPS)
     theirs = published.grid()["maps"]["uncorrelated"]["mse"][[1, 3, 2, 4]][:, [4, 0]].ravel()
-    ours = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[0, :, :, :, 0, 0]
+    ours = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[0, ..., 0, 0, 0, 0]
 
     def spearman(values):
         kept = np.isfinite(values.ravel())
@@ -333,3 +353,40 @@ def test_variants_get_figures_of_their_own():
         assert f"heatmap_mse_lr-{lr}" in names
         assert f"frontier_lr-{lr}" in names
         assert f"training_dead_latents_uncorrelated_lr-{lr}" in names
+
+
+def test_every_architecture_has_pictures_over_what_makes_it_sparse():
+    both = Sweep(l1=(0.1, 0.01), ratio=(1, 2), architecture=("relu", "topk"), k=(1, 2, 3))
+    result = make(sweep=both)
+    for index in np.ndindex(*result.final["frozen_at"].shape):
+        at = dict(zip(result.coords, index, strict=True))
+        at = {name: result.coords[name][i] for name, i in at.items()}
+        if (at["k"] > 0) != (at["architecture"] == "topk") or (at["l1"] > 0) == (at["k"] > 0):
+            result.final["frozen_at"][index] = ABSENT
+    assert len(result.cells()) == 2 * 2 + 2 * 3
+    for variant, axis, columns in zip(variants(result), ("L1", "k"), (2, 3), strict=True):
+        captions = {name: caption for name, caption, _ in heatmaps(result, variant)}
+        name = variant.where["architecture"]
+        assert captions[f"heatmap_mse_architecture-{name}"].endswith(
+            f"over {axis} and dictionary ratio, architecture = {name}."
+        )
+        own, caption, picture = frontier(result, variant)
+        assert own == f"frontier_architecture-{name}"
+        assert f"joins the {axis} values" in caption
+        points = picture.axes[0].collections[0].get_offsets()
+        assert len(points) == columns
+        curves = {name: picture for name, _, picture in training(result, variant)}
+        picture = curves[f"training_dead_latents_uncorrelated_architecture-{name}"]
+        assert len(picture.axes[0].lines) == columns
+    assert {row["architecture"] for row in comparisons(result)} <= {"relu"}
+
+
+def test_a_metric_of_the_users_own_has_a_heat_map():
+    result = make()
+    result = replace(
+        result,
+        run=result.run | {"metrics": {"mine": "text"}},
+        final=result.final | {"mine": result.final["mse"]},
+    )
+    (variant,) = variants(result)
+    assert "heatmap_mine" in [name for name, _, _ in heatmaps(result, variant)]

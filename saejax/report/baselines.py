@@ -17,7 +17,7 @@ NAMES = {"kmeans": "k-means", "kmedoids": "k-medoids", "pca": "PCA", "ica": "ICA
 Rows = Sequence[Mapping[str, Any]]
 
 
-def build(path: Path) -> Path:
+def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
     run, rows = read_run(path), read_rows(path / "fits.jsonl")
     if not rows:
@@ -72,7 +72,7 @@ def build(path: Path) -> Path:
     page.heading("Settings")
     page.table(Table({"setting": k, "value": v} for k, v in _settings(run)))
     sweep.repeat(page, run)
-    return page.write()
+    return page
 
 
 def _is_published(spec: Mapping[str, Any]) -> bool:

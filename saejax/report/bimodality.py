@@ -22,7 +22,7 @@ MEASURES = (
 )  # fmt: skip
 
 
-def build(path: Path) -> Path:
+def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
     view = read(path)
     n = len(view.run["coords"]["l1"]) * len(view.sizes) * len(view.seeds)
@@ -39,7 +39,7 @@ def build(path: Path) -> Path:
     else:
         page.paragraph("There is one size only, and so nothing to compare it with.", warning=True)
     _ending(page, view)
-    return page.write()
+    return page
 
 
 def _warnings(page: Page, view: View) -> None:

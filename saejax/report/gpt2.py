@@ -58,7 +58,7 @@ class View(NamedTuple):
         return list(dict.fromkeys(row["labeller"] for row in self.tables["rates"]))
 
 
-def build(path: Path) -> Path:
+def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
     run, file = read_run(path), path / "analysis.npz"
     if not file.exists():
@@ -91,7 +91,7 @@ def build(path: Path) -> Path:
     page.heading("Settings")
     page.table(Table({"setting": k, "value": v} for k, v in _settings(run)))
     sweep.repeat(page, run)
-    return page.write()
+    return page
 
 
 def _in_words(view: View) -> str:
@@ -196,8 +196,9 @@ def _dead_over_training(page: Page, view: View) -> None:
     coords = view.coords
     if "history/dead_latents" not in view.arrays:
         return
-    # [n_eval, dataset, seed, ratio, l1, lr, resample]
-    history = view.arrays["history/dead_latents"][:, 0, :, :, :, 0]
+    axes = coords["seed"], coords["expansion"], coords["l1"], coords["resample"]
+    n_evaluations = len(view.arrays["steps"])
+    history = view.arrays["history/dead_latents"].reshape(n_evaluations, *map(len, axes))
     panels = {
         f"{_title(l1)}, {e:g}x": {
             way: 100 * history[:, :, i, j, k] / view.run["d_sae"][i]

@@ -3,8 +3,9 @@
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
@@ -27,19 +28,32 @@ th{background:#f6f6f6;position:sticky;top:0}.scroll{overflow:auto;max-height:32r
 """
 
 
+class Picture(NamedTuple):
+    """A picture of a page: its name, its caption, and a figure or what makes the bytes of a GIF."""
+
+    name: str
+    caption: str
+    content: Figure | Callable[[], bytes]
+
+
 class Page:
-    """Writes a workdir's figures/ and tables/ as they come, and `report.html` at the end.
+    """Text, tables and pictures of a workdir; no file is touched before `write`.
 
     All text is escaped; pictures are embedded, so the page needs no other file.
 
     Args:
         workdir: the folder.
         title: the page's first heading.
+
+    Attributes:
+        path: the folder.
+        tables: those that are kept as files, by name.
     """
 
     def __init__(self, workdir: Path, title: str) -> None:
         self.path = workdir
-        self._parts: list[str] = []
+        self.tables: dict[str, Table] = {}
+        self._parts: list[str | Picture] = []
         self.heading(title, level=1)
 
     def heading(self, text: str, level: int = 2) -> None:
@@ -76,8 +90,7 @@ class Page:
 
     def keep_table(self, table: Table, name: str) -> None:
         """A table that is too long for the page, as tables/NAME.csv alone."""
-        (self.path / "tables").mkdir(exist_ok=True)
-        write_text(self.path / "tables" / f"{name}.csv", table.to_csv())
+        self.tables[name] = table
 
     def verbatim(self, text: str) -> None:
         """Text as it is, in a fixed-width font."""
@@ -85,32 +98,62 @@ class Page:
 
     def figure(self, name: str, caption: str, figure: Figure) -> None:
         """A picture, kept as figures/NAME.png too."""
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=120)
-        self._parts.append(self._picture(f"{name}.png", caption, buffer.getvalue()))
+        self._parts.append(Picture(name, caption, figure))
 
-    def gallery(self, pictures: Sequence[tuple[str, str, bytes]]) -> None:
-        """Animations side by side: name, caption and content of a GIF each, kept in figures/ too."""
-        inner = "".join(self._picture(f"{name}.gif", text, data) for name, text, data in pictures)
-        self._parts.append(f'<div class="gallery">{inner}</div>')
+    def gallery(self, films: Sequence[tuple[str, str, Callable[[], bytes]]]) -> None:
+        """Animations side by side, kept as figures/NAME.gif too.
 
-    def _picture(self, file: str, caption: str, data: bytes) -> str:
-        folder = self.path / "figures"
-        folder.mkdir(exist_ok=True)
-        write_bytes(folder / file, data)
-        text, encoded = html.escape(caption), base64.b64encode(data).decode()
-        kind = file.rpartition(".")[2]
-        return (
-            f'<figure><img alt="{text}" src="data:image/{kind};base64,{encoded}">'
-            f"<figcaption>{text}</figcaption></figure>"
-        )
+        Args:
+            films: name, caption and what makes the bytes of a GIF each. Frames take long to draw, so
+                they are drawn when they are asked for.
+        """
+        self._parts += ['<div class="gallery">', *(Picture(*film) for film in films), "</div>"]
+
+    @property
+    def figures(self) -> dict[str, Figure]:
+        """The figures by name; none once the page is written."""
+        found = ((p.name, p.content) for p in self._pictures())
+        return {name: content for name, content in found if isinstance(content, Figure)}
+
+    def films(self) -> dict[str, bytes]:
+        """The animations by name, as GIFs, drawn now; none once the page is written."""
+        found = ((p.name, p.content) for p in self._pictures())
+        return {name: draw() for name, draw in found if not isinstance(draw, Figure)}
+
+    def _pictures(self) -> list[Picture]:
+        return [part for part in self._parts if isinstance(part, Picture)]
 
     def write(self) -> Path:
-        """Writes report.html and returns its path."""
+        """Writes figures/, tables/ and, when these are complete, report.html; returns its path."""
+        if self.tables:
+            (self.path / "tables").mkdir(exist_ok=True)
+        for name, table in self.tables.items():
+            write_text(self.path / "tables" / f"{name}.csv", table.to_csv())
+        for i, part in enumerate(self._parts):
+            if isinstance(part, Picture):
+                # In its place, because a figure that was rendered holds on to all of its pixels.
+                self._parts[i] = self._embed(part)
         page = self.path / "report.html"
         write_text(
             page,
             '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>saejax report</title>'
-            f"<style>{STYLE}</style></head><body>{''.join(self._parts)}</body></html>\n",
+            f"<style>{STYLE}</style></head><body>{''.join(map(str, self._parts))}</body></html>\n",
         )
         return page
+
+    def _embed(self, picture: Picture) -> str:
+        """Writes a picture's file and returns the part of the page that shows it."""
+        if isinstance(picture.content, Figure):
+            kind, buffer = "png", io.BytesIO()
+            picture.content.savefig(buffer, format=kind, dpi=120)
+            data = buffer.getvalue()
+        else:
+            kind, data = "gif", picture.content()
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        write_bytes(folder / f"{picture.name}.{kind}", data)
+        text, encoded = html.escape(picture.caption), base64.b64encode(data).decode()
+        return (
+            f'<figure><img alt="{text}" src="data:image/{kind};base64,{encoded}">'
+            f"<figcaption>{text}</figcaption></figure>"
+        )

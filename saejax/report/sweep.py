@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from saejax import claims, plots, published
+from saejax.pictures import COMPARED, TRACKED
 from saejax.report.page import Page
 from saejax.result import Result
 from saejax.runlog import load
@@ -18,25 +19,8 @@ from saejax.table import Table, show
 HEATMAPS = ("mmcs_true_to_dict", "mse", "mmcs_to_next_larger", "dead_latents")
 
 
-class Tracked(NamedTuple):
-    """How a measurement over training is shown: title, y label, and whether it is summed up."""
-
-    title: str
-    ylabel: str
-    total: bool = False
-
-
-TRACKED = {
-    "dead_latents": Tracked("Dead latents", "dead latents, % of d_sae"),
-    "learned": Tracked("Times a feature was learned", "upward crossings, total", True),
-    "unlearned": Tracked("Times a feature was unlearned", "downward crossings, total", True),
-    "kept": Tracked("Features still learned with the same latent", "features"),
-    "moved": Tracked("Features that moved to another latent", "moves, total", True),
-}
-
-
 class Variant(NamedTuple):
-    """One (lr, resample) of a sweep: how files, headings and `Result.select` call it."""
+    """One (lr, resample, architecture) of a sweep: how files, headings and `Result.select` call it."""
 
     suffix: str
     words: str
@@ -44,7 +28,7 @@ class Variant(NamedTuple):
 
 
 def variants(result: Result) -> list[Variant]:
-    """The result's variants with their names, which are empty where neither axis is swept."""
+    """The result's variants with their names, which are empty where no such axis is swept."""
     return [
         Variant(
             "".join(f"_{name}-{value}" for name, value in where.items()),
@@ -86,18 +70,24 @@ def comparisons(result: Result) -> Table:
 
 def heatmaps(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of each heat map of one variant."""
-    for metric in HEATMAPS:
+    for metric in (*HEATMAPS, *result.own_metrics):
         if metric in result.final and np.isfinite(result.final[metric]).any():
-            caption = f"{plots.title_of(metric)} over L1 and dictionary ratio{variant.words}."
+            axis = _sparsity(result, variant)
+            caption = f"{plots.title_of(metric)} over {axis} and dictionary ratio{variant.words}."
             picture = result.plot_heatmap(metric, **variant.where)
             yield f"heatmap_{metric}{variant.suffix}", caption, picture
 
 
+def _sparsity(result: Result, variant: Variant) -> str:
+    """What the axis is called along which the SAEs of a variant become sparser."""
+    return {"l1": "L1", "k": "k"}[result.sparsity(**variant.where)[0]]
+
+
 def beside_published(result: Result) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of each heat map that has a published one."""
-    ratios, l1 = published.shared(result)
     rows = comparisons(result)
     for variant in variants(result):
+        ratios, l1 = published.shared(result, **variant.where)
         for row in rows:
             dataset, metric = row["dataset"], row["metric"]
             if any(row[axis] != value for axis, value in variant.where.items()):
@@ -114,41 +104,38 @@ def beside_published(result: Result) -> Iterator[tuple[str, str, Figure]]:
 
 def frontier(result: Result, variant: Variant) -> tuple[str, str, Figure]:
     """Name, caption and picture of the trade between sparsity and reconstruction."""
-    panels = {}
-    for name in result.coords["dataset"]:
-        l0, fvu = (result.grid(m, dataset=name, **variant.where)[0] for m in ("l0", "fvu"))
-        panels[name] = l0, fvu
-    caption = f"Every SAE as a point; a line joins the L1 values of one ratio{variant.words}."
-    picture = plots.frontier(panels, result.coords["ratio"], result.coords["l1"])
-    return f"frontier{variant.suffix}", caption, picture
+    axis = _sparsity(result, variant)
+    caption = f"Every SAE as a point; a line joins the {axis} values of one ratio{variant.words}."
+    return f"frontier{variant.suffix}", caption, result.plot_frontier(**variant.where)
 
 
 def training(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of what is tracked over training, without what has frozen."""
-    frozen = np.asarray(result.history["frozen_at"]) >= 0
     for dataset in result.coords["dataset"]:
-        chosen = np.ix_(*result.select(dataset=dataset, **variant.where))
-        for metric, (title, ylabel, total) in TRACKED.items():
-            if metric not in result.history:
-                continue
-            values = np.where(frozen, np.nan, result.history[metric])
-            y = np.stack([a[chosen][0, :, :, :, 0, 0] for a in values], axis=1)
-            if metric == "dead_latents":
-                y = 100 * y / np.array(result.d_sae)[:, None]
-            y = np.cumsum(y, axis=1) if total else y
-            mean, spread = plots.mean_and_spread(y)
-            picture = plots.curves(
-                result.steps, mean, spread, result.coords["ratio"], result.coords["l1"],
-                f"{title}, {dataset} data{variant.words}", ylabel, n_seeds=len(y),
-            )  # fmt: skip
-            caption = f"{title} during training, {dataset} data{variant.words}."
-            yield f"training_{metric}_{dataset}{variant.suffix}", caption, picture
+        for metric, shown in TRACKED.items():
+            if metric in result.history:
+                caption = f"{shown.title} during training, {dataset} data{variant.words}."
+                picture = result.plot_training(metric, dataset=dataset, **variant.where)
+                yield f"training_{metric}_{dataset}{variant.suffix}", caption, picture
 
 
-def build(path: Path) -> Path:
+def architectures(result: Result) -> Iterator[tuple[str, str, Figure]]:
+    """Name, caption and picture of all architectures at the same sparsity, for each ratio."""
+    several = len(result.coords["architecture"])
+    # Cells of one architecture that differ in more than L1 or k would make several lines of it.
+    if several == 1 or len(result.variants) > several:
+        return
+    metrics = COMPARED if "mmcs_true_to_dict" in result.final else ("fvu", "dead_latents")
+    for ratio in result.coords["ratio"]:
+        caption = f"What each architecture reaches at which L0, ratio {ratio:g}; a point for each SAE."
+        picture = result.plot_architectures(metrics, ratio=ratio)
+        yield f"architectures_ratio-{ratio:g}", caption, picture
+
+
+def build(path: Path) -> Page:
     """The page of a grid; arguments and errors as in `saejax.report.write`."""
     result = load(path)
-    page = Page(path, f"saejax: {result.final['frozen_at'].size} sparse autoencoders, one sweep")
+    page = Page(path, f"saejax: {len(result.cells())} sparse autoencoders, one sweep")
     warnings(page, result)
     page.paragraph(setting_in_words(result))
     summary(page, result)
@@ -165,6 +152,8 @@ def build(path: Path) -> Path:
     each = variants(result)
     page.heading("Pictures")
     page.heading("At the end of training", level=3)
+    for picture in architectures(result):
+        page.figure(*picture)
     for variant in each:
         for picture in heatmaps(result, variant):
             page.figure(*picture)
@@ -179,7 +168,7 @@ def build(path: Path) -> Path:
         for picture in beside_published(result):
             page.figure(*picture)
     ending(page, result)
-    return page.write()
+    return page
 
 
 def warnings(page: Page, result: Result) -> None:
@@ -272,9 +261,11 @@ def summary(page: Page, result: Result) -> None:
             continue
         spread = best.get("mmcs_true_to_dict_sd")
         spread = f" ± {spread:.3f}" if spread is not None and np.isfinite(spread) else ""
+        kind = f"{best['architecture']}, " if len(result.coords["architecture"]) > 1 else ""
+        sparsity = f"k {best['k']}" if best["k"] else f"L1 {best['l1']:.2g}"
         lines.append(
-            f"{name}: the true features are recovered best with L1 "
-            f"{best['l1']:.2g} and ratio {best['ratio']:g} (d_sae {best['d_sae']}), MMCS "
+            f"{name}: the true features are recovered best with {kind}{sparsity} and ratio "
+            f"{best['ratio']:g} (d_sae {best['d_sae']}), MMCS "
             f"{best['mmcs_true_to_dict']:.3f}{spread}, L0 {best['l0']:.2f}, fvu {best['fvu']:.3f}."
         )
     page.points(lines)

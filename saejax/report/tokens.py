@@ -59,7 +59,7 @@ def analyse(result: Result, table: TokenTable, own_purity: float) -> Cells:
     def unfold(a: Any) -> np.ndarray:
         return np.asarray(a).reshape(len(seeds), len(l1), *a.shape[1:])
 
-    trained = result.final["frozen_at"][0, :, 0, :, 0, 0] < 0
+    trained = result.final["frozen_at"].reshape(len(seeds), len(l1)) < 0
     return Cells(
         h=unfold(h),
         separates=unfold(found.separates),
@@ -70,13 +70,13 @@ def analyse(result: Result, table: TokenTable, own_purity: float) -> Cells:
     )
 
 
-def build(path: Path) -> Path:
+def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
     result = load(path)
     table = from_json(result.run["study"]["table"])
     l1, seeds = result.coords["l1"], result.coords["seed"]
     n = len(table.labels)
-    page = Page(path, f"saejax: what {result.final['frozen_at'].size} SAEs make of {n} tokens")
+    page = Page(path, f"saejax: what {len(result.cells())} SAEs make of {n} tokens")
     sweep.warnings(page, result)
     page.paragraph(
         f"{len(seeds)} SAEs of {result.d_sae[0]} latents for each of {len(l1)} L1 coefficients, "
@@ -95,7 +95,7 @@ def build(path: Path) -> Path:
     page.heading("The tokens")
     page.table(_as_table(table), "tokens", words=True)
     sweep.ending(page, result)
-    return page.write()
+    return page
 
 
 def _findings(page: Page, result: Result, table: TokenTable) -> None:

@@ -1,6 +1,7 @@
 """The page of the toy study: its data in pictures, four heat maps, PCA, and a film of every SAE."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,10 @@ SAMPLES = 12
 FREQUENCY_SAMPLES = 16_384
 
 
-def build(path: Path) -> Path:
+def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
     result = load(path)
-    n = result.final["frozen_at"].size
+    n = len(result.cells())
     page = Page(path, f"saejax: {n} sparse autoencoders in three dimensions")
     sweep.warnings(page, result)
     page.paragraph(sweep.setting_in_words(result))
@@ -50,7 +51,7 @@ def build(path: Path) -> Path:
         )
         page.gallery(list(films(result)))
     sweep.ending(page, result)
-    return page.write()
+    return page
 
 
 def _spec(result: Result) -> Synthetic:
@@ -182,17 +183,21 @@ def _scores(F: np.ndarray, taken: Snapshots) -> np.ndarray:
     return flat.reshape(len(F), n, d_sae).max(-1).mean(0)
 
 
-def films(result: Result) -> Iterator[tuple[str, str, bytes]]:
-    """Name, caption and GIF of every SAE of the first seed."""
-    assert result.features is not None
-    F, seed = result.features[0, 0], result.coords["seed"][0]
+def films(result: Result) -> Iterator[tuple[str, str, Callable[[], bytes]]]:
+    """Name and caption of the film of every SAE of the first seed, and what draws it."""
     for ratio in result.coords["ratio"]:
         for l1 in result.coords["l1"]:
-            taken = result.snapshots(ratio=ratio, l1=l1, seed=seed)
-            chosen = plots.film_steps(taken.steps)
             title = f"ratio {ratio:g}, L1 {l1:.2g}"
-            frames = plots.film(
-                F, taken.W_dec[chosen], taken.alive[chosen], _scores(F, taken)[chosen],
-                taken.steps[chosen], title,
-            )  # fmt: skip
-            yield f"film_ratio-{ratio:g}_l1-{l1:g}", title, gif.encode(frames)
+            yield f"film_ratio-{ratio:g}_l1-{l1:g}", title, partial(_film, result, ratio, l1, title)
+
+
+def _film(result: Result, ratio: float, l1: float, title: str) -> bytes:
+    assert result.features is not None
+    F = result.features[0, 0]
+    taken = result.snapshots(ratio=ratio, l1=l1, seed=result.coords["seed"][0])
+    chosen = plots.film_steps(taken.steps)
+    frames = plots.film(
+        F, taken.W_dec[chosen], taken.alive[chosen], _scores(F, taken)[chosen], taken.steps[chosen],
+        title,
+    )  # fmt: skip
+    return gif.encode(frames)
