@@ -984,13 +984,6 @@ def test_tensors_of_users_become_a_store(tmp_path):
     assert not (tmp_path / "u").exists()
 
 
-def test_without_safetensors_the_error_says_what_to_install(tmp_path, monkeypatch):
-    (tmp_path / "a.safetensors").write_bytes(b"")
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ImportError, match=r'pip install "saejax\[lm\]"'):
-        imported([tmp_path / "a.safetensors"], tmp_path / "s")
-
-
 @pytest.mark.parametrize(
     ("array", "message"),
     [

@@ -522,9 +522,6 @@ def test_only_a_models_own_files_are_downloaded(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ImportError, match=r"name: got 'a/b', which is no folder; .*saejax\[lm\]"):
         load_gpt2("a/b")
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ImportError, match=r'weights need safetensors: pip install "saejax\[lm\]"'):
-        load_gpt2(folder)
 
 
 @pytest.mark.parametrize(

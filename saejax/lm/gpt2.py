@@ -1,8 +1,8 @@
 """GPT-2 from the files of the Hugging Face hub, or from files of the same format in a folder.
 
-config.json        its shape
-model.safetensors  its weights, or several files with an index, see `saejax.lm.gpt2_files`
-tokenizer.json     its vocabulary
+    config.json        its shape
+    model.safetensors  its weights, or several files with an index, see `saejax.lm.gpt2_files`
+    tokenizer.json     its vocabulary
 
 The forward pass is `saejax.lm.model`'s, whose modules carry GPT-2's names and shapes: the fused and not
 transposed products of its files are used as they are.
@@ -145,7 +145,7 @@ def load_gpt2(
             architecture; naming the file and the tensor, for a tensor that is missing, unknown, of
             another shape or dtype or not finite, and naming a file that is damaged.
         FileNotFoundError: naming the file that is missing.
-        ImportError: where safetensors or, for the hub, huggingface_hub is not installed.
+        ImportError: for a name of the hub, where huggingface_hub is not installed.
         OSError: where the hub does not answer or has no such model.
     """
     for argument, value, allowed in (

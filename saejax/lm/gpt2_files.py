@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from safetensors import SafetensorError, safe_open
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -97,12 +98,7 @@ def open_tensors(files: Sequence[Path]) -> dict[str, Stored]:
     Raises:
         ValueError: naming the file, where it is damaged; naming the tensor, where it is stored twice
             or not where the index has it.
-        ImportError: where safetensors is not installed.
     """
-    try:
-        from safetensors import SafetensorError, safe_open
-    except ImportError as error:
-        raise ImportError('weights need safetensors: pip install "saejax[lm]"') from error
     tensors: dict[str, Stored] = {}
     held: dict[str, str] = {}
     for path in files:

@@ -1,8 +1,10 @@
 """Training of a language model in a workdir: a loss curve, checkpoints, and resuming bit for bit.
 
-lm.json       shape, settings, the corpus with its checksums, and whether the run has ended
-loss.jsonl    a row per evaluation
-checkpoints/  weights, moments and step of the newest evaluations
+A run is a folder with
+
+    lm.json       shape, settings, the corpus with its checksums, and whether the run has ended
+    loss.jsonl    a row per evaluation
+    checkpoints/  weights, moments and step of the newest evaluations
 """
 
 import json
