@@ -14,12 +14,12 @@ def agreement(reference: Result, others: Mapping[str, Result], metrics: Sequence
 
     With x and y the values of one cell in the reference and the other sweep, over the seeds,
 
-    reference   mean of x over cells and seeds
-    seed_sd     root of the mean over cells of var_seeds(x), divisor n - 1
-    shift       mean over cells and seeds of y - x, which are paired by seed
-    +-          half of the 95 % interval of the shift, Student's t over the seeds
-    moved       root of the mean over cells of (mean_seeds(y) - mean_seeds(x))^2
-    inside      share of cells with |mean_seeds(y) - mean_seeds(x)| <= sd_seeds(x)
+        reference   mean of x over cells and seeds
+        seed_sd     root of the mean over cells of var_seeds(x), divisor n - 1
+        shift       mean over cells and seeds of y - x, which are paired by seed
+        +-          half of the 95 % interval of the shift, Student's t over the seeds
+        moved       root of the mean over cells of (mean_seeds(y) - mean_seeds(x))^2
+        inside      share of cells with |mean_seeds(y) - mean_seeds(x)| <= sd_seeds(x)
 
     Cells that were frozen in any of the two are left out.
 

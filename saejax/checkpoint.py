@@ -1,12 +1,12 @@
 """Checkpoints of a pytree of arrays: written in the background, atomically, the newest few kept.
 
-The only user of orbax. A tree is stored as a flat table from the path of a leaf ("['opt'][0].mu...") to
+The only user of orbax. A tree is stored as a flat table from the path of a leaf (`['opt'][0].mu...`) to
 its array, so that any pytree can be kept and nothing but arrays is ever read back. Beside it lies what
 tells a whole checkpoint from a damaged one: every leaf's dtype, shape and fingerprint.
 
-1200/               a checkpoint, named by its step; whatever carries another name is none
-1300.orbax-...      one that is being written, or whose writer was killed
-.deleted/           one that is being deleted
+    1200/               a checkpoint, named by its step; whatever carries another name is none
+    1300.orbax-...      one that is being written, or whose writer was killed
+    .deleted/           one that is being deleted
 """
 
 import errno

@@ -70,14 +70,14 @@ def measure(
 ) -> Measured:
     """Fits a method with as many components as there are true features, and scores it.
 
-    mmcs                MMCS of the true features with the fitted dictionary
-    mmcs_either_sign    the same where every direction may be turned around: the sign of a principal
-                        axis or independent component is arbitrary, that of a feature is not
-    rarity_correlation  Spearman's rank correlation of the features' firing probabilities with their
-                        best cosines: positive where common features are represented better; NaN for
-                        equal probabilities
-    converged, iterations, message  as in `saejax.baselines.Fit`
-    seconds             time of the fit alone
+        mmcs                MMCS of the true features with the fitted dictionary
+        mmcs_either_sign    the same where every direction may be turned around: the sign of a principal
+                            axis or independent component is arbitrary, that of a feature is not
+        rarity_correlation  Spearman's rank correlation of the features' firing probabilities with their
+                            best cosines: positive where common features are represented better; NaN for
+                            equal probabilities
+        converged, iterations, message  as in `saejax.baselines.Fit`
+        seconds             time of the fit alone
 
     Args:
         method: one of `saejax.baselines.METHODS`.

@@ -28,10 +28,9 @@ from saejax.differences import differences
 from saejax.result import ABSENT, Result, Snapshots, coordinates, final_values
 from saejax.sae import Params
 from saejax.sweep import AXES
-from saejax.workdir import CHECKPOINTS, discard, lock, new_workdir, other_settings, release
+from saejax.workdir import CHECKPOINTS, as_now, discard, lock, new_workdir, other_settings, release
 
 Coords = Mapping[str, tuple]
-ALWAYS = {"architecture": ("relu",), "k": (0,)}
 # What of a run is about where it runs.
 MACHINE = ("device", "versions", "layout")
 
@@ -308,9 +307,8 @@ def load(workdir: str | Path) -> Result:
         FileNotFoundError: when the folder holds no run.
         ValueError: when the run ended before its first evaluation.
     """
-    path, run = Path(workdir), read_run(workdir)
-    # Runs of before there were these axes have one value of each.
-    coords = {name: tuple(run["coords"].get(name, ALWAYS.get(name))) for name in AXES}
+    path, run = Path(workdir), as_now(read_run(workdir))
+    coords = {name: tuple(run["coords"][name]) for name in AXES}
     shape = tuple(len(values) for values in coords.values())
 
     def read(folder: str, kind: type, index: tuple[int, ...]) -> Any:
@@ -374,7 +372,8 @@ def _read_metrics(
     places = [{value: i for i, value in enumerate(values)} for values in coords.values()]
 
     def place(row: Mapping[str, Any]) -> tuple[int, ...]:
-        values = (row[name] if name in row else ALWAYS[name][0] for name in coords)
+        # Rows of before there were these axes lack them, and lie at their only place.
+        values = (row.get(name, own[0]) for name, own in coords.items())
         return tuple(at[value] for at, value in zip(places, values, strict=True))
 
     # Every evaluation has the cells in the same order.

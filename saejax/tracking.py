@@ -18,10 +18,10 @@ def track(
 
     A feature is represented where its best cosine is at least `threshold`.
 
-    learned    was not represented, now is
-    unlearned  was represented, now is not
-    kept       was and is, with the same latent
-    moved      was and is, with another latent
+        learned    was not represented, now is
+        unlearned  was represented, now is not
+        kept       was and is, with the same latent
+        moved      was and is, with another latent
 
     Args:
         before_index: best latent of each feature at the evaluation before.

@@ -8,6 +8,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from saejax.architectures import ReLU
 from saejax.differences import differences
 
 # Held by the process that writes a workdir; an empty file.
@@ -91,6 +92,25 @@ def held(path: Path) -> Iterator[None]:
         release(own)
 
 
+def as_now(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What `run.json` holds, with what it did not say before there were several architectures.
+
+    Args:
+        run: as it was written, by this version or an older one. Runs in stages hold no axes.
+    """
+    now = dict(run)
+    if "coords" in run:
+        now["coords"] = {**run["coords"]}
+        for name, only in (("architecture", "relu"), ("k", 0)):
+            now["coords"].setdefault(name, [only])
+        now.setdefault("architectures", {"relu": ReLU().describe()})
+        now.setdefault("metrics", {})
+    rule = run.get("settings", {}).get("resample")
+    if rule is not None:
+        now["settings"] = run["settings"] | {"resample": {"aux_after": 0, **rule}}
+    return now
+
+
 def other_settings(
     workdir: str | Path, run: Mapping[str, Any], before: Mapping[str, Any], flags: str | None
 ) -> list[str]:
@@ -102,7 +122,7 @@ def other_settings(
         before: what it holds.
         flags: text of the flagfile of the run; with one, the lines name flags.
     """
-    different = differences(*({n: r[n] for n in SAME if n in r} for r in (run, before)))
+    different = differences(*({n: r[n] for n in SAME if n in r} for r in (run, as_now(before))))
     file = Path(workdir) / "config.flags"
     if different and flags is not None and file.exists():
         named = other_flags(flags, file.read_text(encoding="utf-8"))

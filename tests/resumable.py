@@ -1,7 +1,7 @@
 """A tiny run for tests to interrupt, here or in a process of its own.
 
 python tests/resumable.py WORKDIR [--signal_at STEP] [--kill_at STEP] [--pause SECONDS]
-                                  [--every_way] [--exchanges_nothing]
+                                  [--every_way | --mixed] [--exchanges_nothing]
                                   [--coordinator HOST:PORT --process_id N]
 """
 
@@ -17,8 +17,8 @@ import jax
 
 from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, train
 from saejax import state as state_module
+from saejax.architectures import ReLU
 from saejax.keeper import Keeper
-from saejax.resample import REVIVALS
 
 SWEEP = Sweep(l1=0.5, ratio=2, seeds=(0, 3), lr=0.05, resample=("off", "on"))
 DATA = Synthetic("correlated", d_in=6, n_features=8, avg_active=2.0)
@@ -34,8 +34,22 @@ SETTINGS = Settings(
 )
 # With all that is no plain mean over a batch.
 EVERY_WAY = (
-    Sweep(l1=0.5, ratio=2, seeds=(0, 3), lr=0.05, resample=REVIVALS),
+    Sweep(l1=0.5, ratio=2, seeds=(0, 3), lr=0.05, resample=ReLU.revivals),
     replace(SETTINGS, resample=Resample(every=5, window=2, ghost_after=2)),
+)
+
+# Of several architectures, with all that is no plain mean over a batch; two hypers each.
+MIXED = (
+    Sweep(
+        l1={"relu": (0.5, 0.05), "jumprelu": (0.1, 0.01)},
+        k=(1, 2),
+        ratio=2,
+        seeds=(0, 3),
+        lr=0.05,
+        resample={"relu": "on", "batchtopk": "auxk", "jumprelu": "off"},
+        architecture=("relu", "batchtopk", "jumprelu"),
+    ),
+    replace(SETTINGS, resample=Resample(every=5, window=2, aux_after=2)),
 )
 
 
@@ -63,6 +77,7 @@ def main():
     parser.add_argument("--kill_at", type=int)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--every_way", action="store_true")
+    parser.add_argument("--mixed", action="store_true")
     parser.add_argument("--exchanges_nothing", action="store_true")
     parser.add_argument("--coordinator")
     parser.add_argument("--process_id", type=int)
@@ -86,7 +101,7 @@ def main():
     if given.exchanges_nothing:
         sys.modules["saejax.train"].compile_chunk = compile_chunk
     Keeper.chunk_done = after_chunk(act)
-    sweep, settings = EVERY_WAY if given.every_way else (SWEEP, SETTINGS)
+    sweep, settings = MIXED if given.mixed else EVERY_WAY if given.every_way else (SWEEP, SETTINGS)
     run(given.workdir, settings=settings, sweep=sweep)
 
 

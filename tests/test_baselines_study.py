@@ -150,12 +150,13 @@ def test_representedness_is_that_of_the_largest_common_size(finished, grid):
             cosine = arrays.pop(f"{data}/{method}")
             expected = [fits[data, method, 32, seed] for seed in (0, 1)]
             np.testing.assert_allclose(cosine.mean(1), expected, atol=1e-6)
-        final = result["final/mmcs_true_to_dict"][d, :, :, :, 0, 0].mean(0)
+        final = result["final/mmcs_true_to_dict"][d, :, :, :, 0, 0, 0, 0].mean(0)
         wide, narrow = int(final.max(1).argmax()), 0
         for ratio in {wide, narrow}:
             l1 = int(final[ratio].argmax())
             cosine = arrays.pop(f"{data}/SAE, ratio {ratio + 1}, L1 {(0.01, 0.1)[l1]}")
-            np.testing.assert_array_equal(cosine, result["best_cosine"][-1, d, :, ratio, l1, 0, 0])
+            expected = result["best_cosine"][-1, d, :, ratio, l1, 0, 0, 0, 0]
+            np.testing.assert_array_equal(cosine, expected)
     assert not arrays
 
 

@@ -43,10 +43,10 @@ def cosines(a, b):
 
 @pytest.fixture(scope="module")
 def result():
-    shape = (1, len(SEEDS), len(SIZES), len(L1), 1, 1)
+    shape = (1, len(SEEDS), len(SIZES), len(L1), 1, 1, 1, 1)
 
     def load_params(index):
-        _, seed, ratio, l1, _, _ = index
+        _, seed, ratio, l1, *_ = index
         W = W_DEC[SEEDS[seed], l1][(80, 20, 40)[ratio]]
         return Params(W.T, np.zeros(len(W), np.float32), W, None)
 
@@ -54,7 +54,7 @@ def result():
     return Result(
         coords={
             "dataset": ("activations",), "seed": SEEDS, "ratio": (5.0, 1.25, 2.5), "l1": L1,
-            "lr": (1e-3,), "resample": ("off",),
+            "lr": (1e-3,), "resample": ("off",), "architecture": ("relu",), "k": (0,),
         },
         d_sae=(80, 20, 40),  # as the user gave them: not in order
         run={"d_in": D_IN},
@@ -265,7 +265,7 @@ def test_no_low_mcs_and_dead_latents_alone_are_survived(result, measured):
 
 
 def test_a_reduced_sae_has_the_chosen_latents(result):
-    params = result.load_params((0, 0, 2, 0, 0, 0))
+    params = result.load_params((0, 0, 2, *[0] * 5))
     few = reduced(params, np.array([7, 2]))
     np.testing.assert_array_equal(few.W_enc, params.W_dec[[7, 2]].T)
     np.testing.assert_array_equal(few.W_dec, params.W_dec[[7, 2]])

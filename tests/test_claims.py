@@ -32,7 +32,7 @@ def make(data=DATA, seeds=SEEDS, ratios=RATIOS, lr=(1e-3,), cosine=True, steps=(
     """A result in which nothing happens; tests plant effects in its arrays."""
     coords = {
         "dataset": tuple(data), "seed": seeds, "ratio": ratios, "l1": L1, "lr": lr,
-        "resample": ("off",),
+        "resample": ("off",), "architecture": ("relu",), "k": (0,),
     }  # fmt: skip
     shape = tuple(len(v) for v in coords.values())
     names = ("mmcs_true_to_dict", "mse", "fvu", "learned", "unlearned")
@@ -60,7 +60,7 @@ def rows(table, claim, data=None):
 
 def noise(seed=0, scale=1e-3):
     """A little something for each seed, data set and cell."""
-    return np.random.default_rng(seed).normal(scale=scale, size=(2, 3, 4, 2, 1, 1))
+    return np.random.default_rng(seed).normal(scale=scale, size=(2, 3, 4, 2, 1, 1, 1, 1))
 
 
 # ---------------------------------------------------------------------------------------- verdict
@@ -220,7 +220,9 @@ def test_undersized_dictionaries_that_unlearn_less_are_shown_by_ratio():
 def test_unlearning_is_a_share_of_all_that_was_learned():
     """Neither a cell that learned nothing nor one that flickers has more weight than its events."""
     result = make(seeds=(0,))
-    learned, unlearned = (result.final[name][0, 0, :, :, 0, 0] for name in ("learned", "unlearned"))
+    learned, unlearned = (
+        result.final[name][0, 0, :, :, 0, 0, 0, 0] for name in ("learned", "unlearned")
+    )
     learned[:], unlearned[:] = [[8, 0], [1, 19], [0, 0], [10, 10]], [[4, 0], [1, 3], [0, 0], [0, 0]]
     share, count = rows(of_grid(result), UNDERSIZED, "uncorrelated")
     assert share["mean"] == pytest.approx(4 / 8 - 4 / 40)
@@ -238,8 +240,8 @@ def test_unlearning_needs_ratios_on_both_sides_of_one(ratios):
 
 def plant_dead(result, gains):
     """Dead latents, % of d_sae, that are gained after the middle: a value a ratio."""
-    d_sae = np.array(result.d_sae)[:, None, None, None]
-    gain = np.array(gains)[:, None, None, None] + noise(scale=0.01)
+    d_sae = np.array(result.d_sae)[:, None, None, None, None, None]
+    gain = np.array(gains)[:, None, None, None, None, None] + noise(scale=0.01)
     result.history["dead_latents"][0] += 0.5 * d_sae  # what happens before the middle is no matter
     result.history["dead_latents"][-2] += 0.1 * d_sae
     result.history["dead_latents"][-1] += gain / 100 * d_sae
@@ -321,7 +323,7 @@ def test_correlated_data_against_uncorrelated(sign):
 def test_differences_are_paired_by_seed():
     """Seeds differ by much more than the data sets do, which must not matter."""
     result = make()
-    result.final["mse"] += np.array([0, 10, 20], np.float32)[None, :, None, None, None, None]
+    result.final["mse"] += np.array([0, 10, 20], np.float32).reshape(1, 3, *[1] * 6)
     plant_difference(result, "mse", -0.1)
     row = rows(of_grid(result), BETTER)[0]
     assert row["answer"] == "holds"
@@ -332,7 +334,7 @@ def test_best_cells_are_those_of_each_data_set():
     result = make()
     mmcs = result.final["mmcs_true_to_dict"]
     mmcs[0, :, 1, 1] = 0.9
-    mmcs[1, :, 2, 0] = np.array([0.7, 0.8, 0.75])[:, None, None]
+    mmcs[1, :, 2, 0] = np.array([0.7, 0.8, 0.75]).reshape(3, *[1] * 4)
     result.final["frozen_at"][0, :, 3, 0] = 7
     row = rows(of_grid(result), LOWER)[1]
     assert row["answer"].endswith("(best of 8, chosen afterwards)"), "of 7 on the other data"
@@ -359,7 +361,7 @@ def test_data_sets_are_compared_that_share_their_settings():
 def test_frozen_cells_are_left_out():
     result = make()
     plant_difference(result, "mse", -0.1)
-    at = [(1, 1, 2, 1, 0, 0), (0, 2, slice(None), slice(None), 0, 0), (0, 0, 1, 1, 0, 0)]
+    at = [(1, 1, 2, 1), (0, 2, slice(None), slice(None)), (0, 0, 1, 1)]
     for index in at:
         result.final["frozen_at"][index] = 7
         for name in ("mse", "mmcs_true_to_dict", "learned", "unlearned"):
@@ -369,7 +371,7 @@ def test_frozen_cells_are_left_out():
     table = of_grid(result)
     assert all(abs(row["mean"]) < 2 for row in table)
     assert {row["seeds"] for row in table} == {2, 3}
-    kept = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[..., 0, 0]
+    kept = np.where(result.final["frozen_at"] < 0, result.final["mse"], np.nan)[..., 0, 0, 0, 0]
     by_hand = [np.nanmean(kept[1, s] - kept[0, s]) for s in (0, 1)]
     row = rows(table, BETTER)[0]
     assert (row["seeds"], row["mean"]) == (2, pytest.approx(np.mean(by_hand)))
@@ -409,7 +411,7 @@ def test_representedness_is_the_last_at_the_best_l1_of_ratio_one():
     result.best_cosine[-1, 0, 0, 0, 0] = 0.25  # pyright: ignore
     own, mean = rows(of_grid(result), RARITY, "uncorrelated")
     p = 0.9 ** np.arange(N_FEATURES)
-    last = result.best_cosine[-1, 0, :, :, :, 0, 0]  # pyright: ignore
+    last = result.best_cosine[-1, 0, :, :, :, 0, 0, 0, 0]  # pyright: ignore
 
     def spearman(cosine):
         return np.corrcoef(stats.rankdata(p), stats.rankdata(cosine))[0, 1]
@@ -457,8 +459,8 @@ def test_without_ratio_one_rarity_is_that_of_all_cells():
 
 def test_swept_learning_rates_get_rows_of_their_own():
     result = make(lr=(1e-3, 1e-2))
-    result.final["fvu"][1, ..., 0, :] += np.float32(0.1)
-    result.final["fvu"][1, ..., 1, :] -= np.float32(0.1)
+    result.final["fvu"][1, :, :, :, 0] += np.float32(0.1)
+    result.final["fvu"][1, :, :, :, 1] -= np.float32(0.1)
     table = of_grid(result)
     assert len(table) == 32
     assert table.columns[2] == "lr"
@@ -594,7 +596,7 @@ def test_saes_at_their_best_l1_against_kmeans_at_its_largest_size(level, answer)
         (same, (1, 1), "ratio 1, l1 0.1", 2),
         (best, (3, 0), "ratio 4, l1 0.01", 8),
     ):
-        ours = result.final["mmcs_true_to_dict"][0, :, i, j, 0, 0]
+        ours = result.final["mmcs_true_to_dict"][0, :, i, j, 0, 0, 0, 0]
         by_hand = [ours[1] - kmeans[5], ours[2] - kmeans[9]]
         assert row["mean"] == pytest.approx(np.mean(by_hand), abs=1e-6)
         assert (row["seeds"], row["answer"]) == (2, f"{answer} (best of {n}, chosen afterwards)")
@@ -624,7 +626,7 @@ def test_saes_against_kmeans_without_what_it_takes():
     assert one["answer"] == "not measured: needs a trained SAE of k-means' size"
     assert every["seeds"] == 3
     only = make(ratios=(1.0,))
-    only.final["frozen_at"][..., 1, 0, 0] = 7
+    only.final["frozen_at"][..., 1, 0, 0, 0, 0] = 7
     only.final["mmcs_true_to_dict"] += np.float32(0.2)
     answers = {row["answer"] for row in rows(of_baselines(own, only), SAES)}
     assert answers == {"holds"}, "where one setting is left there is no choice"

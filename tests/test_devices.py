@@ -4,6 +4,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from resumable import run
 
-from saejax import load
+from saejax import Resample, Sweep, load
 from saejax.devices import Layout, choose_layout
 from saejax.keeper import Keeper
 from saejax.plan import make_plan
@@ -67,14 +68,20 @@ def start(n_devices, *arguments):
     )
 
 
+def free_port():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
+
+
 def end(process, code=0):
     _, error = process.communicate(timeout=240)
     assert process.returncode == code, error
     return error
 
 
-def here(path):
-    sweep, settings = resumable.EVERY_WAY
+def here(path, what=resumable.EVERY_WAY):
+    sweep, settings = what
     run(path, settings=settings, sweep=sweep)
 
 
@@ -107,9 +114,14 @@ def assert_same(path, alone, history_from=0):
     for name, values in expected.history.items():
         np.testing.assert_allclose(result.history[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
     np.testing.assert_array_equal(result.best_index, expected.best_index)
-    for index in np.ndindex(*(len(v) for v in expected.coords.values())):
-        for ours, theirs in zip(result.load_params(index), expected.load_params(index), strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert result.cells() == expected.cells()
+    for index in expected.cells():
+        ours, theirs = (r.load_params(index)._asdict() for r in (result, expected))
+        for name, values in theirs.items():
+            if values is None:
+                assert ours[name] is None
+            else:
+                np.testing.assert_allclose(ours[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
         film, expected_film = (r.load_snapshots(index) for r in (result, expected))
         np.testing.assert_allclose(film.W_dec, expected_film.W_dec, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(film.alive, expected_film.alive)
@@ -124,10 +136,7 @@ def test_eight_devices_go_on_where_one_stopped_and_come_to_the_same(alone, tmp_p
 
 
 def test_two_processes_train_one_sweep_and_one_device_goes_on(alone, tmp_path):
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    path = tmp_path / "run"
+    port, path = free_port(), tmp_path / "run"
     # Twice as many devices as cells. SIGTERM reaches the second process alone, and both stop.
     pair = [start(8, path, "--every_way", f"--coordinator=localhost:{port}", f"--process_id={i}", *(
         ["--signal_at=6"] if i else []
@@ -140,6 +149,28 @@ def test_two_processes_train_one_sweep_and_one_device_goes_on(alone, tmp_path):
     assert_same(path, alone)
 
 
+def test_eight_devices_train_architectures_side_by_side_as_one_does(tmp_path):
+    here(tmp_path / "alone", resumable.MIXED)
+    port, path = free_port(), tmp_path / "run"
+    pair = [
+        start(4, path, "--mixed", f"--coordinator=localhost:{port}", f"--process_id={i}")
+        for i in range(2)
+    ]
+    for process in pair:
+        end(process)
+    assert load(path).run["layout"] == {"source": 2, "hyper": 2, "batch": 2}
+    assert_same(path, tmp_path / "alone")
+
+
+def test_what_is_dealt_to_devices_comes_out_even_in_every_architecture(monkeypatch):
+    monkeypatch.setattr(jax, "devices", lambda: [None] * 16)
+    settings = replace(resumable.SETTINGS, resample=Resample())
+    sweep = Sweep(l1=(0.1, 0.2, 0.3, 0.4), k=(1, 2, 3, 4, 5, 6), ratio=2, architecture=("relu", "topk"))
+    plan = make_plan(sweep, resumable.DATA, settings)
+    assert plan.layout == Layout(1, 2, 1)
+    assert plan.local == (1, (2, 3), 16)
+
+
 def test_devices_that_cannot_all_be_used_are_said(monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda: [None] * 3)
     sweep, settings = resumable.EVERY_WAY
@@ -148,7 +179,7 @@ def test_devices_that_cannot_all_be_used_are_said(monkeypatch):
     with pytest.warns(UserWarning, match=r"batch_size 16: 2 of 3 devices can share .* a multiple of 3"):
         plan = make_plan(*given)
     assert plan.layout == Layout(2, 1, 1)
-    assert plan.local == (1, 4, 16)
+    assert plan.local == (1, (4,), 16)
     monkeypatch.setattr(jax, "process_count", lambda: 3)
     with pytest.raises(ValueError, match=r"batch_size: got 16, with which 2 of 3 devices .*; allowed"):
         make_plan(*given)

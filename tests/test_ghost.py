@@ -259,7 +259,7 @@ AFTER = 3
 def train(ways, settings, cells, x, cell_batch=1):
     """The states after every step of a group of one source, the start included."""
     n = len(ways)
-    hyper = Hyper(jnp.full(n, 0.01), jnp.full(n, 0.03), jnp.array(ways, jnp.int32))
+    hyper = Hyper(jnp.full(n, 0.01), jnp.full(n, 0.03), jnp.array(ways, jnp.int32), jnp.zeros(n))
     step = jax.jit(partial(step_group, settings=settings, cell_batch=cell_batch))
     keys, states = jax.random.split(jax.random.key(0), 1), [cells]
     for i in range(len(x)):

@@ -16,6 +16,7 @@ from test_labels_chat import KEY, Server, answer, completion
 from test_viewer import decoded
 
 from saejax import load
+from saejax.architectures import ReLU
 from saejax.data.activations import StoreSource
 from saejax.data.corpus import load_corpus
 from saejax.data.manifest import read_manifest
@@ -26,7 +27,6 @@ from saejax.lm.harvest import harvest
 from saejax.lm.model import forward
 from saejax.lm.tokenizer import train_tokenizer
 from saejax.lm.training import load_lm
-from saejax.resample import REVIVALS
 from saejax.runlog import read_rows, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -101,13 +101,13 @@ def test_a_run_leaves_every_part(finished):
     assert [row["stage"] for row in info["stages"]] == [*STAGES, "analysis"]
     assert not any(row["reused"] for row in info["stages"])
     assert info["coords"] == {
-        "l1": [0.01, 0.3], "expansion": [1, 2], "resample": [*REVIVALS], "seed": [0, 1]
+        "l1": [0.01, 0.3], "expansion": [1, 2], "resample": [*ReLU.revivals], "seed": [0, 1]
     }  # fmt: skip
     for name in ("config.flags", "analysis.npz", "lm/text", "lm/model", "store", "dictionaries"):
         assert (finished / name).exists(), name
     with (finished / "results.csv").open() as file:
         order = [(r["seed"], r["ratio"], r["l1"], r["resample"]) for r in csv.DictReader(file)]
-    ways = [(s, r, l1, w) for s in "01" for r in "12" for l1 in ("0.01", "0.3") for w in REVIVALS]
+    ways = [(s, r, l1, w) for s in "01" for r in "12" for l1 in ("0.01", "0.3") for w in ReLU.revivals]
     assert order == ways
     counts = {name: len(read_rows(finished / "analysis" / f"{name}.jsonl")) for name in TABLES}
     assert counts["cells"] == counts["rates"] == 32
@@ -116,7 +116,7 @@ def test_a_run_leaves_every_part(finished):
     assert counts["agreement"] == 0
     assert len(read_rows(finished / "claims.jsonl")) > 10
     with np.load(finished / "analysis.npz") as file:
-        assert file["history/dead_latents"].shape == (2, 1, 2, 2, 2, 1, 4)
+        assert file["history/dead_latents"].shape == (2, 1, 2, 2, 2, 1, 4, 1, 1)
 
 
 def test_the_viewer_has_a_page_for_every_sae_of_the_first_seed(finished):
@@ -124,7 +124,7 @@ def test_the_viewer_has_a_page_for_every_sae_of_the_first_seed(finished):
         f"{ratio}x_l1-{l1}_{way}_seed-0.html"
         for ratio in "12"
         for l1 in (0.01, 0.3)
-        for way in REVIVALS
+        for way in ReLU.revivals
     }
     assert {p.name for p in (finished / "viewer").iterdir()} == names | {"index.html"}
     index = (finished / "viewer" / "index.html").read_text()
@@ -151,7 +151,9 @@ def test_the_page_shows_it(finished):
 
 def test_the_flags_of_reviving_reach_the_training(finished):
     rule = load(finished / "dictionaries").run["settings"]["resample"]
-    assert rule == {"every": 8, "window": 3, "threshold": DEAD, "bias": -0.03, "ghost_after": 4}
+    assert rule == {
+        "every": 8, "window": 3, "threshold": DEAD, "bias": -0.03, "ghost_after": 4, "aux_after": 0
+    }  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------ by hand

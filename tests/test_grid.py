@@ -123,12 +123,21 @@ def test_a_bad_value_ends_the_command_with_one_line(tmp_path, cache):
         ("--resample=on", "resample: got 'on', allowed: only with resample_every above 0"),
         ("--resample=off,anthropic", "resample: got 'anthropic', allowed: only with resample_every"),
         ("--resample=ghost", "resample: got 'ghost', allowed: only with ghost_after above 0"),
-        ("--resample=maybe", "resample: got 'maybe', allowed: each of off, on, anthropic, ghost at"),
+        (
+            "--resample=maybe",
+            "resample: got 'maybe', allowed: each of off, on, anthropic, ghost, auxk",
+        ),
         ("--resample=on,on", "resample: got 'on,on', allowed: .* at most once"),
         ("--resample=", "resample: got '', allowed: .* at least one"),
         ("--resample_window=0", "resample_window: got 0, allowed: 1 or more"),
         ("--ghost_after=-1", r"ghost_after: got -1, allowed: 0 \(never\) or more"),
         ("--ghost_after=3", "ghost_after: got 3, allowed: 0, because no cell .* resample 'ghost'"),
+        ("--aux_after=3", "aux_after: got 3, allowed: 0, because no cell .* resample 'auxk'"),
+        ("--resample=auxk", "resample: got auxk, allowed for relu: off, on, anthropic, ghost"),
+        ("--architecture=relus", "architecture: got 'relus', allowed: each of relu, topk, batchtopk"),
+        ("--architecture=relu,topk", "k: got nothing, allowed with topk: whole numbers, 1 or more"),
+        ("--k=2", r"k: got \[2\], allowed: nothing, because no architecture reads it"),
+        ("--l0_coefficient=1", "l0_coefficient: got .*, allowed: with jumprelu in --architecture"),
         ("--cell_batch=0", "cell_batch: got 0, allowed: a whole number, 1 or more"),
     ],
 )
@@ -210,6 +219,20 @@ def test_every_way_to_revive_has_its_flags(parse):
     sweep, _, settings = grid.config()
     assert sweep.resample == ("ghost", "off", "anthropic", "on")
     assert settings.resample == Resample(every=100, window=7, ghost_after=30)
+
+
+def test_architectures_have_their_flags(parse):
+    parse(
+        "--workdir=x", "--architecture=topk,relu,jumprelu", "--l1=0.5,0.25", "--k=2,3",
+        "--l0_coefficient=0.01", "--resample=off,auxk", "--aux_after=30",
+    )  # fmt: skip
+    sweep, _, settings = grid.config()
+    assert settings.resample == Resample(aux_after=30)
+    topk, relu, jumprelu = sweep.parts
+    assert [part.architecture.name for part in sweep.parts] == ["topk", "relu", "jumprelu"]
+    assert (topk.k, topk.resample) == ((2, 3), ("off", "auxk"))
+    assert (relu.l1, relu.k, relu.resample) == ((0.5, 0.25), (0,), ("off",))
+    assert jumprelu.l1 == (0.01,)
 
 
 def test_the_flagfile_says_the_same_again(parse, tmp_path):

@@ -84,7 +84,7 @@ def test_recovery_names_its_two_directions():
     F, W_dec = rows(5), rows(8, seed=1)
     zeros = jnp.zeros((3, 8))
     params = Params(zeros, zeros[0], jnp.array(W_dec))
-    scalars, index, cos = metrics.recovery(params, jnp.array(F))
+    scalars, index, cos = metrics.recovery(params, jnp.array(F))[:3]
     found, true = maximum_cosines(F, W_dec), maximum_cosines(W_dec, F)
     np.testing.assert_allclose(scalars["mmcs_true_to_dict"], found.mean(), atol=1e-6)
     np.testing.assert_allclose(scalars["mmcs_dict_to_true"], true.mean(), atol=1e-6)
@@ -203,7 +203,7 @@ def test_a_latent_at_the_threshold_is_dead():
 def test_alive_are_the_latents_that_exceed_the_threshold_in_any_batch(apply_b_dec_to_input):
     params, batches = make()
     config = SAEConfig(use_b_dec=True, apply_b_dec_to_input=apply_b_dec_to_input)
-    W_enc, b_enc, _, b_dec = (np.float64(a) for a in params)
+    W_enc, b_enc, _, b_dec = (np.float64(a) for a in params[:4])
     seen = np.float64(batches) - (b_dec if apply_b_dec_to_input else 0.0)
     first, second = np.maximum(seen @ W_enc + b_enc, 0).max(1)
     counts = set()

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from saejax import resample
-from saejax.resample import ANTHROPIC, GHOST, OFF, ON, REVIVALS, Resample, observe, revive
+from saejax.resample import ANTHROPIC, AUXK, GHOST, OFF, ON, REVIVALS, Resample, observe, revive
 from saejax.sae import Params, SAEConfig
 
 BATCH, D_IN, D_SAE, L1 = 8, 4, 6, 0.5
@@ -322,7 +322,7 @@ def counted(rule, way, monkeypatch, steps, first=0, config=WITH_B_DEC):
             if step % rule.every == rule.every - rule.window_steps:
                 by_hand = np.zeros(D_SAE, int)
             by_hand = np.where(fires, 0, by_hand + 1)
-        elif way == GHOST and rule.ghost_after:
+        elif (way == GHOST and rule.ghost_after) or (way == AUXK and rule.aux_after):
             by_hand = np.where(fires, 0, by_hand + 1)
         silent = look(silent, x, jnp.array(step, jnp.int32))
         jax.effects_barrier()
@@ -346,9 +346,10 @@ def test_resampled_cells_count_in_the_windows_alone(way, every, window, threshol
 
 @pytest.mark.parametrize("threshold", [0.0, 1.5])
 @pytest.mark.parametrize("every", [0, 4])
-def test_ghost_cells_count_all_steps(every, threshold, monkeypatch):
-    rule = Resample(every=every, threshold=threshold, ghost_after=3)
-    got, want, looked = counted(rule, GHOST, monkeypatch, 12)
+@pytest.mark.parametrize(("way", "after"), [(GHOST, "ghost_after"), (AUXK, "aux_after")])
+def test_ghost_and_auxk_cells_count_all_steps(way, after, every, threshold, monkeypatch):
+    rule = Resample(every=every, threshold=threshold, **{after: 3})
+    got, want, looked = counted(rule, way, monkeypatch, 12)
     np.testing.assert_array_equal(got, want)
     np.testing.assert_array_equal(got[:, 0], np.arange(1, 13))
     assert looked == list(range(12))
@@ -359,10 +360,11 @@ def test_ghost_cells_count_all_steps(every, threshold, monkeypatch):
 @pytest.mark.parametrize(
     ("way", "rule"),
     [
-        (OFF, Resample(every=4, window=2, ghost_after=3)),
-        (ON, Resample(ghost_after=3)),
-        (ANTHROPIC, Resample(ghost_after=3)),
-        (GHOST, Resample(every=4, window=2)),
+        (OFF, Resample(every=4, window=2, ghost_after=3, aux_after=2)),
+        (ON, Resample(ghost_after=3, aux_after=2)),
+        (ANTHROPIC, Resample(ghost_after=3, aux_after=2)),
+        (GHOST, Resample(every=4, window=2, aux_after=2)),
+        (AUXK, Resample(every=4, window=2, ghost_after=3)),
     ],
     ids=REVIVALS,
 )
@@ -392,9 +394,10 @@ def test_the_threshold_itself_is_silence():
 
 
 def test_cells_of_all_ways_side_by_side_are_each_alone():
-    rule = Resample(every=4, window=2, ghost_after=1)
+    rule = Resample(every=4, window=2, ghost_after=1, aux_after=1)
     params, _, x = make(True)
-    silent = jnp.arange(4 * D_SAE, dtype=jnp.int32).reshape(4, D_SAE)
+    n = len(REVIVALS)
+    silent = jnp.arange(n * D_SAE, dtype=jnp.int32).reshape(n, D_SAE)
 
     def look(silent, way, step):
         return observe(silent, way, params, x, step, WITH_B_DEC, rule)
@@ -402,8 +405,8 @@ def test_cells_of_all_ways_side_by_side_are_each_alone():
     alone, together = jax.jit(look), jax.jit(jax.vmap(look, (0, 0, None)))
     for i in range(4, 8):
         step = jnp.array(i, jnp.int32)
-        side_by_side = together(silent, jnp.arange(4), step)
-        for way in range(4):
+        side_by_side = together(silent, jnp.arange(n), step)
+        for way in range(n):
             np.testing.assert_array_equal(side_by_side[way], alone(silent[way], way, step))
 
 

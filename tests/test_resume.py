@@ -124,6 +124,19 @@ def test_a_training_on_a_store_goes_on_bit_for_bit(tmp_path, monkeypatch):
     assert results(tmp_path / "run") == results(tmp_path / "whole")
 
 
+def test_a_sweep_of_several_architectures_goes_on_bit_for_bit(tmp_path, monkeypatch):
+    sweep, settings = resumable.MIXED
+    mixed = {"sweep": sweep, "settings": settings}
+    result = run(tmp_path / "whole", **mixed)
+    assert len(result.cells()) == 12
+    stop(monkeypatch, tmp_path / "run", 6, **mixed)
+    assert load(tmp_path / "run").cells() == result.cells()
+    seen = steps_trained(monkeypatch)
+    run(tmp_path / "run", **mixed)
+    assert seen == [8, 10, 12]
+    assert results(tmp_path / "run") == results(tmp_path / "whole")
+
+
 def test_killed_at_any_moment_it_goes_on_bit_for_bit(whole, tmp_path, compiled):
     path, dice = tmp_path / "run", random.Random(time.time_ns())
 
@@ -256,7 +269,7 @@ def test_a_run_that_has_ended_is_loaded_and_not_trained_again(whole, monkeypatch
     )
     result = run(whole)
     assert result.run["finished"]
-    assert result.values("mse").shape == (1, 2, 1, 1, 1, 2)
+    assert result.values("mse").shape == (1, 2, 1, 1, 1, 2, 1, 1)
     assert results(whole) == before
 
 

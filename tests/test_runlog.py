@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from saejax import Params, SAEConfig, Settings, Sweep, Synthetic, load, train
+from saejax.result import ABSENT, Result, final_values
 from saejax.runlog import (
     RunLog,
     append_rows,
@@ -128,7 +129,7 @@ def test_results_csv_has_these_columns_first_and_a_row_a_cell(finished):
     assert len(rows) == N_CELLS
     order = [(r["seed"], r["ratio"], r["l1"]) for r in rows]
     assert order == [(s, r, k) for s in "04" for r in ("0.5", "1") for k in ("0.01", "0.1")]
-    for row, index in zip(rows, np.ndindex(1, 2, 2, 2, 1, 1), strict=True):
+    for row, index in zip(rows, np.ndindex(1, 2, 2, 2, 1, 1, 1, 1), strict=True):
         assert row["d_sae"] == str(result.d_sae[index[2]])
         for name in COLUMNS[5:]:
             value = result.final[name][index]
@@ -142,7 +143,7 @@ def test_metrics_jsonl_has_a_line_an_evaluation_and_cell(finished):
     path, result = finished
     rows = lines_of(path)
     assert len(rows) == N_EVAL * N_CELLS
-    cells = list(np.ndindex(1, 2, 2, 2, 1, 1))
+    cells = list(np.ndindex(1, 2, 2, 2, 1, 1, 1, 1))
     for i, row in enumerate(rows):
         t, index = i // N_CELLS, cells[i % N_CELLS]
         assert row["step"] == 3 * (t + 1)
@@ -175,7 +176,7 @@ def test_load_gives_the_result_back(finished):
         for ratio in (0.5, 1):
             for l1 in (0.01, 0.1):
                 pair = (r.dictionary(seed=seed, ratio=ratio, l1=l1) for r in (again, result))
-                for mine, theirs in zip(*pair, strict=True):
+                for mine, theirs in zip(*(p[:4] for p in pair), strict=True):
                     assert mine.dtype == np.float32
                     np.testing.assert_array_equal(mine, theirs)
     assert again.table().to_csv() == result.table().to_csv()
@@ -184,6 +185,137 @@ def test_load_gives_the_result_back(finished):
 def test_load_of_no_run_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"workdir: got .*no run"):
         load(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------- holes
+
+MIXED = {
+    "dataset": ("data",), "seed": (0, 4), "ratio": (0.5, 1.0), "l1": (0.1, 0.0), "lr": (1e-3,),
+    "resample": ("off",), "architecture": ("relu", "topk"), "k": (0, 2),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def holes():
+    """A result of ReLUs at l1 0.1 and TopKs at k 2: half of the combinations are no cells."""
+    rng = np.random.default_rng(0)
+    shape = (2, *(len(v) for v in MIXED.values()))
+    there = np.zeros(shape, bool)
+    there[:, :, :, :, 0, :, :, 0, 0] = there[:, :, :, :, 1, :, :, 1, 1] = True
+    history = {
+        name: np.where(there, rng.uniform(size=shape), np.nan).astype(np.float32)
+        for name in ("mse", "l0", "learned", "unlearned")
+    }
+    history["frozen_at"] = np.where(there, -1, ABSENT)
+    history["frozen_at"][1, 0, 0, 0, 1, 0, 0, 1, 1] = 7
+    run = {
+        "coords": {name: list(values) for name, values in MIXED.items()}, "d_sae": [4, 8],
+        "n_cells": 8, "settings": {},
+    }  # fmt: skip
+
+    def params(index):
+        weights = [rng.normal(size=s).astype(np.float32) for s in ((6, 4), (4,), (4, 6))]
+        threshold = np.float32(index[1]) if MIXED["architecture"][index[6]] == "topk" else None
+        return Params(*weights, threshold=threshold)  # pyright: ignore
+
+    return Result(
+        coords=MIXED, d_sae=(4, 8), run=run, steps=np.array([3, 6]), history=history,
+        final=final_values(history), best_index=np.where(there[..., None], 1, [-1] * 5),
+        best_cosine=np.where(there[..., None], 0.5, [np.nan] * 5), features=None, load_params=params,
+    )  # fmt: skip
+
+
+def written(path, result, finish):
+    with RunLog(path, result.run, None) as log:
+        for i, step in enumerate(result.steps):
+            log.evaluation(
+                int(step), result.coords, result.d_sae, {n: a[i] for n, a in result.history.items()}
+            )
+        if finish:
+            log.finish(result)
+    return load(path)
+
+
+def assert_same_numbers(got, want):
+    assert got.keys() == want.keys()
+    for name, values in want.items():
+        np.testing.assert_allclose(got[name], values, rtol=1e-6, err_msg=name)
+
+
+def test_a_sweep_with_holes_comes_back_with_them(holes, tmp_path):
+    again = written(tmp_path, holes, finish=True)
+    assert (again.coords, again.cells()) == (holes.coords, holes.cells())
+    assert_same_numbers(again.history, holes.history)
+    assert_same_numbers(again.final, holes.final)
+    np.testing.assert_array_equal(again.best_index, holes.best_index)
+    np.testing.assert_array_equal(again.best_cosine, holes.best_cosine)
+    assert again.table().to_csv() == holes.table().to_csv()
+    assert {p.name for p in (tmp_path / "dictionaries").iterdir()} == {
+        f"data_seed-{s}_ratio-{r}_{own}.npz"
+        for s in (0, 4)
+        for r in ("0.5", "1")
+        for own in ("l1-0.1_architecture-relu_k-0", "l1-0_architecture-topk_k-2")
+    }
+    relu, topk = (again.dictionary(seed=4, ratio=1, architecture=a) for a in ("relu", "topk"))
+    assert (relu.threshold, topk.threshold) == (None, 1)
+    with pytest.raises(ValueError, match="no cell has all of these"):
+        again.dictionary(seed=4, ratio=1, architecture="topk", l1=0.1)
+
+
+def test_an_interrupted_sweep_with_holes_can_be_loaded(holes, tmp_path):
+    part = written(tmp_path, holes, finish=False)
+    rows = lines_of(tmp_path)
+    assert len(rows) == 2 * 8
+    assert {(r["architecture"], r["l1"], r["k"]) for r in rows} == {("relu", 0.1, 0), ("topk", 0.0, 2)}
+    np.testing.assert_array_equal(part.steps, [3, 6])
+    assert_same_numbers(part.history, holes.history)
+    assert part.cells() == holes.cells()
+    assert len(part.table()) == 8
+    text = (tmp_path / "metrics.jsonl").read_text()
+    (tmp_path / "metrics.jsonl").write_text(text[: len(text) - 30])
+    first = load(tmp_path)
+    np.testing.assert_array_equal(first.steps, [3])
+    assert_same_numbers(first.history, {name: a[:1] for name, a in holes.history.items()})
+
+
+# ------------------------------------------------------------------- runs of before these axes
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_run_of_before_there_were_architectures_is_one_of_relus(
+    finished, interrupted, ended, tmp_path
+):
+    new = ("architecture", "k")
+    path = finished[0] if ended else interrupted
+    run = json.loads((path / "run.json").read_text())
+    for name in ("architectures", "metrics", "n_cells"):
+        del run[name]
+    for name in new:
+        del run["coords"][name]
+    (tmp_path / "run.json").write_text(json.dumps(run))
+    rows = [{k: v for k, v in row.items() if k not in new} for row in lines_of(path)]
+    append_rows(tmp_path / "metrics.jsonl", rows)
+    if ended:
+        with np.load(path / "results.npz") as file:
+            arrays = dict(file)
+        for name, values in arrays.items():
+            if name not in ("steps", "features"):
+                at = 6 if name.startswith("final/") else 7
+                assert values.shape[at : at + 2] == (1, 1)
+                arrays[name] = values.reshape(*values.shape[:at], *values.shape[at + 2 :])
+        write_arrays(tmp_path / "results.npz", arrays)
+        (tmp_path / "dictionaries").symlink_to(path / "dictionaries")
+    old, want = load(tmp_path), load(path)
+    assert old.coords == want.coords
+    assert (old.coords["architecture"], old.coords["k"]) == (("relu",), (0,))
+    assert_same_numbers(old.history, want.history)
+    assert_same_numbers(old.final, want.final)
+    assert old.table().to_csv() == want.table().to_csv()
+    if ended:
+        np.testing.assert_array_equal(old.best_index, want.best_index)
+        got, own = (r.dictionary(seed=4, ratio=1, l1=0.1) for r in (old, want))
+        np.testing.assert_array_equal(got.W_dec, own.W_dec)
+        assert old.sae(seed=4, ratio=1, l1=0.1).architecture == "relu"
 
 
 # ---------------------------------------------------------------------------------------- refusal
@@ -273,12 +405,12 @@ def test_a_run_that_ended_before_its_first_evaluation_is_a_clear_error(interrupt
 def test_names_of_dictionaries_leave_out_rates_that_are_not_swept():
     coords = {
         "dataset": ("a b",), "seed": (7,), "ratio": (0.25,), "l1": (0.1778279,), "lr": (1e-3, 0.1),
-        "resample": ("on", "off"),
+        "resample": ("on", "off"), "architecture": ("relu",), "k": (0,),
     }  # fmt: skip
     name = "a b_seed-7_ratio-0.25_l1-0.177828"
-    assert cell_name(coords, (0, 0, 0, 0, 1, 0)) == f"{name}_lr-0.1_resample-on"
-    assert cell_name(coords | {"lr": (0.1,)}, (0, 0, 0, 0, 0, 1)) == f"{name}_resample-off"
-    assert cell_name(coords | {"lr": (0.1,), "resample": ("on",)}, (0,) * 6) == name
+    assert cell_name(coords, (0, 0, 0, 0, 1, 0, 0, 0)) == f"{name}_lr-0.1_resample-on"
+    assert cell_name(coords | {"lr": (0.1,)}, (0, 0, 0, 0, 0, 1, 0, 0)) == f"{name}_resample-off"
+    assert cell_name(coords | {"lr": (0.1,), "resample": ("on",)}, (0,) * 8) == name
 
 
 def test_weights_without_b_dec_come_back_without(finished, tmp_path):

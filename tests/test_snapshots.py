@@ -25,11 +25,11 @@ TAKING = Settings(
     dead_threshold=THRESHOLD,
     sae=SAEConfig(init="linear"),
 )
-CELLS = list(np.ndindex(1, 2, 2, 2, 1, 1))
+CELLS = list(np.ndindex(1, 2, 2, 2, 1, 1, 1, 1))
 
 
 def where_of(index):
-    _, seed, ratio, l1, _, _ = index
+    _, seed, ratio, l1, *_ = index
     return {"seed": SWEEP.seeds[seed], "ratio": SWEEP.ratio[ratio], "l1": SWEEP.l1[l1]}
 
 
@@ -114,7 +114,7 @@ def test_latents_alive_are_those_that_fire_on_the_evaluation_batches_of_that_ste
     without, seen = stepwise
     counts = set()
     for index in CELLS:
-        _, seed, ratio, l1, _, _ = index
+        _, seed, ratio, l1, *_ = index
         steps, _, alive = result.snapshots(**where_of(index))
         for step, got in zip(steps, alive, strict=True):
             keys = jax.random.split(
@@ -122,7 +122,7 @@ def test_latents_alive_are_those_that_fire_on_the_evaluation_batches_of_that_ste
             )
             drawn = [jax.random.randint(key, (TAKING.batch_size,), 0, len(ROWS)) for key in keys]
             x = ROWS[np.concatenate(drawn)].astype(np.float64)
-            W_enc, b_enc, _, _ = (a if a is None else a[seed, l1] for a in seen[step][ratio])
+            W_enc, b_enc = (a[seed, l1] for a in seen[step][ratio][:2])
             highest = np.maximum(x @ W_enc + b_enc, 0).max(0)
             assert np.abs(highest - THRESHOLD).min() > 1e-4, "rounding decides nothing here"
             np.testing.assert_array_equal(got, highest > THRESHOLD)

@@ -57,7 +57,7 @@ def test_a_source_that_lacks_something_is_told_what():
 
     with pytest.raises(TypeError, match=r"Quarter, .* lacks shared, setup, features, codes, describe"):
         as_source(Quarter(), 8)
-    with pytest.raises(TypeError, match="Half, .* lacks codes"):
+    with pytest.raises(TypeError, match=r"Half, .* lacks codes"):
         as_source(Half(), 8)
 
 

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from saejax import Resample, SAEConfig, Settings, Sweep, sae
+from saejax.architectures import JumpReLU, ReLU, TopK
 from saejax.mapping import map_cells
 from saejax.resample import ANTHROPIC, OFF, ON
 from saejax.sae import Params
@@ -97,6 +98,7 @@ def test_defaults_are_the_published_axes():
     np.testing.assert_allclose(sweep.l1, 10 ** (np.arange(-8, -2) / 4), rtol=1e-6)
     assert sweep.ratio == (0.25, 0.5, 1, 2, 4, 8, 16, 32)
     assert (sweep.seeds, sweep.lr, sweep.resample) == ((0,), (1e-3,), ("off",))
+    assert (sweep.architecture, sweep.k) == (("relu",), (0,))
 
 
 def test_one_number_is_an_axis_of_one_value():
@@ -107,17 +109,127 @@ def test_one_number_is_an_axis_of_one_value():
 def test_coords_come_in_the_order_of_the_axes():
     sweep = Sweep(l1=(0.1, 0.2), ratio=(1, 2), seeds=(5, 4), lr=0.1, resample=("off", "on"))
     coords = sweep.coords(["b", "a"])
-    assert tuple(coords) == AXES == ("dataset", "seed", "ratio", "l1", "lr", "resample")
+    assert tuple(coords) == AXES
+    assert AXES == ("dataset", "seed", "ratio", "l1", "lr", "resample", "architecture", "k")
     assert list(coords.values()) == [
-        ("b", "a"), (5, 4), (1.0, 2.0), (0.1, 0.2), (0.1,), ("off", "on"),
+        ("b", "a"), (5, 4), (1.0, 2.0), (0.1, 0.2), (0.1,), ("off", "on"), ("relu",), (0,),
     ]  # fmt: skip
 
 
 def test_hypers_are_the_product_of_l1_lr_and_resample():
     sweep = Sweep(l1=(0.5, 0.25), lr=(1, 2, 3), resample=("ghost", "off", "on", "anthropic"))
-    got = hypers(sweep)
-    expected = [(a, b, c) for a in (0.5, 0.25) for b in (1, 2, 3) for c in (3, 0, 1, 2)]
-    assert list(zip(got.l1.tolist(), got.lr.tolist(), got.resample.tolist(), strict=True)) == expected
+    got = hypers(sweep.parts[0])
+    expected = [(a, b, c, 0) for a in (0.5, 0.25) for b in (1, 2, 3) for c in (3, 0, 1, 2)]
+    assert list(zip(*(a.tolist() for a in got), strict=True)) == expected
+
+
+# ---------------------------------------------------------------------------------------- parts
+
+
+def test_every_architecture_has_the_values_that_it_reads():
+    sweep = Sweep(
+        l1=(0.1, 0.2), k=(3, 2), lr=(1e-3, 1e-2), resample=("off", "auxk", "ghost", "on"),
+        architecture=("topk", "relu", "jumprelu"),
+    )  # fmt: skip
+    topk, relu, jumprelu = sweep.parts
+    assert [part.architecture.name for part in sweep.parts] == ["topk", "relu", "jumprelu"]
+    assert (topk.l1, relu.l1, jumprelu.l1) == ((0.0,), (0.1, 0.2), (0.1, 0.2))
+    assert (topk.k, relu.k, jumprelu.k) == ((3, 2), (0,), (0,))
+    assert topk.resample == ("off", "auxk", "on")
+    assert relu.resample == ("off", "ghost", "on")
+    assert jumprelu.resample == ("off", "on")
+    assert topk.lr == relu.lr == jumprelu.lr == (1e-3, 1e-2)
+    assert topk.hypers == [(0.0, a, b, c) for a in (1e-3, 1e-2) for b in topk.resample for c in (3, 2)]
+    got = hypers(topk)
+    assert (got.k.tolist(), got.l1.tolist()) == ([3, 2] * 6, [0] * 12)
+    assert got.resample.tolist() == [0, 0, 4, 4, 1, 1] * 2
+
+
+def test_axes_are_the_unions_of_those_of_the_parts():
+    sweep = Sweep(
+        l1={"jumprelu": 1e-3, "relu": (0.1, 1e-3)}, k={"topk": (2, 4), "batchtopk": 8},
+        resample={"topk": "auxk", "batchtopk": "off", "relu": ("ghost", "off"), "jumprelu": "off"},
+        architecture=("topk", "batchtopk", "relu", "jumprelu"),
+    )  # fmt: skip
+    coords = sweep.coords(["a"])
+    assert (coords["l1"], coords["k"]) == ((0.0, 0.1, 1e-3), (2, 4, 8, 0))
+    assert coords["resample"] == ("auxk", "off", "ghost")
+    assert coords["architecture"] == ("topk", "batchtopk", "relu", "jumprelu")
+    assert [part.l1 for part in sweep.parts] == [(0.0,), (0.0,), (0.1, 1e-3), (1e-3,)]
+    assert [part.k for part in sweep.parts] == [(2, 4), (8,), (0,), (0,)]
+
+
+def test_a_sweep_of_topks_alone_has_one_l1_of_zero():
+    assert (Sweep(architecture="topk", k=4).l1, Sweep(architecture="topk", k=4).k) == ((0.0,), (4,))
+    assert Sweep(architecture=("relu", "topk"), k=4).l1 == (*Sweep().l1, 0.0)
+
+
+def test_an_architecture_may_stand_twice_under_two_names():
+    wide = JumpReLU(name="wide", bandwidth=0.1)
+    sweep = Sweep(architecture=(wide, "jumprelu"), l1={"wide": 0.1, "jumprelu": 0.2})
+    assert sweep.architecture == ("wide", "jumprelu")
+    assert sweep.parts[0].architecture == wide
+    with pytest.raises(ValueError, match=r"architecture: got the names \('relu', 'relu'\), allowed"):
+        Sweep(architecture=("relu", JumpReLU(name="relu")))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"architecture": ()}, "architecture: got no value, allowed: at least one"),
+        ({"architecture": "relus"}, "architecture: got 'relus', allowed: one of relu, topk, "),
+        ({"architecture": TopK}, "architecture: got <class .*TopK'>, allowed: one of relu"),
+        ({"architecture": ("topk", "relu")}, "k: got nothing, allowed with topk: whole numbers"),
+        ({"architecture": "topk", "k": 0}, "k: got 0, allowed: a whole number, 1 or more"),
+        ({"architecture": "topk", "k": (4, 1.5)}, r"k: got 1\.5, allowed: a whole number"),
+        ({"architecture": "topk", "k": (4, 4)}, r"k: got \(4, 4\), allowed: each value once"),
+        ({"k": 4}, "k: got 4, allowed: nothing, because no architecture reads it"),
+        (
+            {"architecture": "topk", "k": 4, "l1": 0.1},
+            r"l1: got 0\.1, allowed: nothing, because no architecture reads it",
+        ),
+        ({"l1": {"relu": ()}}, "l1 of relu: got no value, allowed: at least one"),
+        ({"l1": {"relu": (0.1, -1)}}, "l1 of relu: got -1, allowed: a number, 0 or more"),
+        ({"l1": {"topk": 0.1}}, "l1: got values for topk, allowed: for relu$"),
+        (
+            {"l1": {"relu": 0.1}, "architecture": ("relu", "gated")},
+            "l1: got values for relu, allowed: for relu, gated$",
+        ),
+        (
+            {"l1": {"relu": 0.1, "gated": 0.10001}, "architecture": ("relu", "gated")},
+            r"l1: got 0\.1 and 0\.10001, allowed: values that differ by more",
+        ),
+        (
+            {"resample": {"relu": "auxk"}},
+            "resample: got auxk, allowed for relu: off, on, anthropic, ghost",
+        ),
+        (
+            {"resample": "ghost", "architecture": ("relu", "topk"), "k": 4},
+            "resample: got ghost, allowed for topk: off, on, anthropic, auxk",
+        ),
+        (
+            {"resample": ("off", "ghost"), "architecture": ("topk", "jumprelu"), "k": 4},
+            "resample: got 'ghost', allowed for topk, jumprelu: off, on, anthropic, auxk$",
+        ),
+        ({"resample": {"relu": "of"}}, "resample of relu: got 'of', allowed: one of off, on"),
+    ],
+    ids=str,
+)
+def test_axes_that_do_not_fit_the_architectures_are_refused(kwargs, message, unchecked):
+    with pytest.raises(ValueError, match=message):
+        Sweep(**kwargs)
+
+
+def test_architectures_of_one_seed_start_from_the_same_weights():
+    def start_of(architecture):
+        f = jax.jit(lambda seeds: init_cells(seeds, 1, 2, 4, 6, Settings(), architecture=architecture))
+        return f(jnp.array([0, 7], jnp.uint32)).params
+
+    relu, jumprelu = start_of(ReLU()), start_of(JumpReLU(initial_threshold=0.5))
+    for name in ("W_enc", "b_enc", "W_dec"):
+        np.testing.assert_array_equal(getattr(relu, name), getattr(jumprelu, name))
+    assert relu.log_threshold is None
+    np.testing.assert_allclose(jumprelu.log_threshold, np.full((2, 2, 6), np.log(0.5)), rtol=1e-6)
 
 
 def test_streams_of_all_seeds_and_names_differ():
@@ -184,11 +296,13 @@ def test_map_equals_a_loop_for_every_cell_batch(n_source, n_hyper, given_buffers
     a = np.arange(n * 4, dtype=np.float32).reshape(n_source, n_hyper, 4)
     parts = np.arange(n_source * 2, dtype=np.float32).reshape(n_source, 2) + 1
     l1 = np.arange(n_hyper, dtype=np.float32) + 2
-    hyper = Hyper(jnp.array(l1), jnp.array(l1 * 10), jnp.array(l1 > 2, jnp.int32))
+    hyper = Hyper(
+        jnp.array(l1), jnp.array(l1 * 10), jnp.array(l1 > 2, jnp.int32), jnp.array(l1 + 7)
+    )  # fmt: skip
 
     def f(cell, hyper, part):
         number = jnp.where(hyper.resample == 1, cell[0].astype(jnp.int32), -1)
-        return {"sum": cell * hyper.l1 + part.sum(), "pair": (hyper.lr + part[1], number)}
+        return {"sum": cell * hyper.l1 + part.sum(), "pair": (hyper.lr + part[1], number), "k": hyper.k}
 
     total = np.zeros((n_source, n_hyper, 4), np.float32)
     pair = np.zeros((n_source, n_hyper), np.float32), np.zeros((n_source, n_hyper), np.int32)
@@ -196,7 +310,7 @@ def test_map_equals_a_loop_for_every_cell_batch(n_source, n_hyper, given_buffers
         total[s, h] = a[s, h] * l1[h] + parts[s].sum()
         pair[0][s, h] = 10 * l1[h] + parts[s][1]
         pair[1][s, h] = a[s, h, 0] if l1[h] > 2 else -1
-    expected = {"sum": total, "pair": pair}
+    expected = {"sum": total, "pair": pair, "k": np.broadcast_to(l1 + 7, (n_source, n_hyper))}
 
     into = None
     if given_buffers:
@@ -265,7 +379,7 @@ def test_one_step_is_adam_on_the_gradient_by_hand(reduction, use_b_dec, unit_nor
 
     opt = optax.ScaleByAdamState(jnp.array(count, jnp.int32), stored(mu), stored(nu))  # pyright: ignore
     cell = Cells(stored(p), opt, jnp.array(-1, jnp.int32), None)
-    hyper = Hyper(jnp.float32(l1), jnp.float32(lr), jnp.int32(OFF))
+    hyper = Hyper(jnp.float32(l1), jnp.float32(lr), jnp.int32(OFF), jnp.float32(0))
     after = jitted_step(config)(cell, hyper, jnp.array(x, jnp.float32), jnp.int32(count))
 
     expected = numpy_step(p, mu, nu, count, x, l1, lr, config)
@@ -283,8 +397,9 @@ N_SOURCE, N_HYPER, D_IN, D_SAE, BATCH = 2, 3, 5, 8, 9
 RULE = Resample(every=3, window=2)
 REVIVING = Settings(resample=RULE)
 HYPER = Hyper(
-    jnp.array([0.01, 0.1, 1.0]), jnp.array([1e-3, 1e-2, 2e-2]), jnp.array([ON, OFF, ANTHROPIC])
-)
+    jnp.array([0.01, 0.1, 1.0]), jnp.array([1e-3, 1e-2, 2e-2]), jnp.array([ON, OFF, ANTHROPIC]),
+    jnp.zeros(3),
+)  # fmt: skip
 
 
 def start(settings, seeds=(1, 2), dead=(), n_hyper=N_HYPER):
@@ -490,7 +605,7 @@ def two_cycles(request):
     strength = np.random.default_rng(0).uniform(0.5, 1, (2 * EVERY, N_SOURCE, BATCH, D_IN))
     x = jnp.array(strength * on[:, None, None], jnp.float32)
     step = group_step(settings, request.param)
-    rates = {"l1": jnp.array([0.1, 0.1]), "lr": jnp.array([1e-3, 1e-3])}
+    rates = {"l1": jnp.array([0.1, 0.1]), "lr": jnp.array([1e-3, 1e-3]), "k": jnp.zeros(2)}
     off, half = (Hyper(**rates, resample=jnp.array(r)) for r in ([OFF, OFF], [OFF, ON]))
     return run(step, cells, off, x), run(step, cells, half, x), x, settings.resample.bias
 

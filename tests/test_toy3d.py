@@ -168,10 +168,9 @@ def test_films_show_the_snapshots_of_the_first_seed(finished, monkeypatch):
         return [np.zeros((2, 2, 3), np.uint8)]
 
     monkeypatch.setattr(plots, "film", film)
-    result = load(path)
-    assert [name for name, _, _ in page_of_toy3d.films(result)] == FILMS
+    assert [*report.films(path)] == FILMS
     with np.load(path / "results.npz") as file:
-        true, final = file["features"][0, 0], file["final/mmcs_true_to_dict"][0, 0, :, :, 0, 0]
+        true, final = file["features"][0, 0], file["final/mmcs_true_to_dict"][0, 0, ..., 0, 0, 0, 0]
     cells = [(ratio, l1) for ratio in (1, 2) for l1 in ("0.01", "0.3")]
     for (ratio, l1), arguments in zip(cells, shown, strict=True):
         F, W_dec, alive, mmcs, steps, title = arguments
@@ -220,7 +219,7 @@ def test_the_table_of_recovery_by_hand(finished):
     path, _ = finished
     pca = [json.loads(line)["mmcs"] for line in (path / "pca.jsonl").read_text().splitlines()]
     with np.load(path / "results.npz") as file:
-        true, final = file["features"][0], file["final/mmcs_true_to_dict"][0, :, :, :, 0, 0]
+        true, final = file["features"][0], file["final/mmcs_true_to_dict"][0, ..., 0, 0, 0, 0]
     rows = rows_of(path / "tables" / "recovery.csv")
     means = final.mean(0)
     ratio, l1 = np.unravel_index(means.argmax(), means.shape)

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from saejax import Resample, SAEConfig, Settings, Sweep, Synthetic, encode, load, recovery, sae, train
-from saejax.chunk import to_next_larger
+from saejax.architectures import ReLU
+from saejax.chunk import Group, to_next_larger
 from saejax.data import synthetic
 from saejax.data.source import FullBatch
-from saejax.resample import REVIVALS
+from saejax.result import ABSENT
 from saejax.sae import Params
 from saejax.state import State
 from saejax.sweep import AXES, STREAMS, Cells, hypers, init_cells, public, step_group
@@ -107,17 +108,71 @@ def test_anthropic_and_ghost_are_the_same_alone_and_beside_the_others():
     fixed = {"l1": 2.0, "ratio": 2, "lr": 0.1}  # so large a penalty silences latents at once
     # That off and on are the same alone is seen above, at other settings.
     rules = {"anthropic": SETTINGS.resample, "ghost": Resample(ghost_after=2)}
-    beside = quiet(Sweep(**fixed, resample=REVIVALS), SPEC, EVERY_WAY)
-    found = [beside.dictionary(resample=way) for way in REVIVALS]
+    ways = ReLU.revivals
+    beside = quiet(Sweep(**fixed, resample=ways), SPEC, EVERY_WAY)
+    found = [beside.dictionary(resample=way) for way in ways]
     for way, rule in rules.items():
         alone = quiet(Sweep(**fixed, resample=way), SPEC, replace(SETTINGS, resample=rule))
-        assert_close(alone.dictionary(), found[REVIVALS.index(way)])
+        assert_close(alone.dictionary(), found[ways.index(way)])
     for i, j in combinations(range(4), 2):
-        assert np.abs(found[i].W_enc - found[j].W_enc).max() > 0.01, (REVIVALS[i], REVIVALS[j])
+        assert np.abs(found[i].W_enc - found[j].W_enc).max() > 0.01, (ways[i], ways[j])
+
+
+@pytest.fixture(scope="module")
+def mixed_architectures():
+    """ReLUs, TopKs and JumpReLUs of two widths, each at two values of its own axis."""
+    sweep = Sweep(
+        architecture=("relu", "topk", "jumprelu"), lr=0.02, ratio=(2, 1),
+        l1={"relu": (0.3, 0.01), "jumprelu": (0.02, 0.001)}, k=(2, 3),
+    )  # fmt: skip
+    return quiet(sweep, SPEC, replace(PLAIN, snapshot_every=4))
+
+
+@pytest.mark.parametrize(
+    ("name", "axis", "values"),
+    [("relu", "l1", (0.3, 0.01)), ("topk", "k", (2, 3)), ("jumprelu", "l1", (0.02, 0.001))],
+)
+def test_an_architecture_alone_is_the_same_beside_others(mixed_architectures, name, axis, values):
+    beside, own = mixed_architectures, {axis: values}
+    sweep = Sweep(architecture=name, lr=0.02, ratio=(2, 1), **own)
+    alone = quiet(sweep, SPEC, replace(PLAIN, snapshot_every=4))
+    at = np.ix_(*beside.select(architecture=name))
+    assert set(alone.history) == set(beside.history)
+    for metric in alone.history:
+        want = [a[at] for a in beside.history[metric]]
+        np.testing.assert_allclose(alone.history[metric], want, rtol=1e-4, atol=1e-5, err_msg=metric)
+    for metric, got in alone.final.items():
+        np.testing.assert_allclose(got, beside.final[metric][at], rtol=1e-4, atol=1e-5, err_msg=metric)
+    np.testing.assert_array_equal(alone.best_index, [a[at] for a in beside.best_index])
+    for ratio in (2, 1):
+        for value in values:
+            where = {"ratio": ratio, axis: value}
+            assert_close(alone.dictionary(**where), beside.dictionary(architecture=name, **where))
+            ours, theirs = (r.snapshots(architecture=name, **where) for r in (alone, beside))
+            assert_close(ours.W_dec, theirs.W_dec)
+            np.testing.assert_array_equal(ours.alive, theirs.alive)
+
+
+def test_what_is_no_cell_has_no_numbers(mixed_architectures):
+    result = mixed_architectures
+    shape = (1, 1, 2, 5, 1, 1, 3, 3)
+    absent = np.ones(shape, bool)
+    for own in ({"architecture": name} for name in ("relu", "topk", "jumprelu")):
+        absent[np.ix_(*result.select(**own))] = False
+    assert (~absent).sum() == len(result.cells()) == result.run["n_cells"] == 3 * 2 * 2
+    for values in (*result.history.values(), *(a[None] for a in result.final.values())):
+        assert values.shape[1:] == shape
+        assert np.isnan(values[:, absent]).all() or (values[:, absent] == ABSENT).all()
+    assert (result.final["frozen_at"][~absent] == -1).all()
+    assert np.isfinite(result.final["mse"][~absent]).all()
+    assert (result.best_index[:, absent] == -1).all()
+    assert (result.best_index[:, ~absent] >= 0).all()
+    with pytest.raises(ValueError, match=r"got architecture=topk, l1=0\.3, .* allowed: coordinates"):
+        result.dictionary(architecture="topk", l1=0.3, ratio=2, k=2)
 
 
 def test_history_and_final_have_the_axes_of_the_sweep(big):
-    shape = (2, 2, 2, 2, 2, 2)
+    shape = (2, 2, 2, 2, 2, 2, 1, 1)
     assert tuple(big.coords) == AXES
     assert big.d_sae == (16, 4)
     np.testing.assert_array_equal(big.steps, [4, 8])
@@ -148,9 +203,7 @@ def test_final_metrics_follow_from_the_dictionaries(big):
     data = {(s.kind, seed): evaluation_batches(s, seed, 8) for s in (SPEC, COPULA) for seed in (3, 0)}
     for index, where in cells_of(big):
         x, F = data[where["dataset"], where["seed"]]
-        W_enc, b_enc, W_dec, _ = (
-            None if a is None else a.astype(np.float64) for a in big.dictionary(**where)
-        )
+        W_enc, b_enc, W_dec = (a.astype(np.float64) for a in big.dictionary(**where)[:3])
         h = np.maximum(x @ W_enc + b_enc, 0)
         squares = ((h @ W_dec - x) ** 2).sum()
         best = best_cosines(F, W_dec)
@@ -196,7 +249,8 @@ def test_a_next_larger_dictionary_that_froze_is_not_compared_with():
         )
         for name in widths
     )
-    got = np.asarray(to_next_larger(groups, [1, 2, 0]))
+    kinds = tuple(Group(ReLU(), 0, d_sae, 1) for d_sae in widths.values())
+    (got,) = map(np.asarray, to_next_larger(groups, kinds))
     assert np.isnan(got[:, 0]).all()
     for i, own, larger in ((1, "narrow", "middle"), (2, "middle", "wide")):
         np.testing.assert_array_equal(np.isnan(got[:, i]), frozen_at[larger] >= 0)
@@ -241,7 +295,7 @@ def states_of_a_loop():
     """The group's weights after every step, each step dispatched by itself."""
     seeds, d_sae = SMALL.seeds, N_FEATURES
     truths = [synthetic.truth(SPEC, key_of(seed, "truth")) for seed in seeds]
-    hyper = hypers(SMALL)
+    hyper = hypers(SMALL.parts[0])
     cells = init_cells(jnp.array(seeds, jnp.uint32), 1, len(hyper.l1), D_IN, d_sae, REVIVING)
     step = jax.jit(partial(step_group, settings=REVIVING, cell_batch=8))
     sample = jax.jit(lambda truth, key: synthetic.sample(SPEC, truth, key, BATCH))
@@ -258,7 +312,7 @@ def states_of_a_loop():
 def assert_is_state(result, cells):
     params = public(cells.params)
     for (_, seed, _, *hyper), where in cells_of(result):
-        at = seed, int(np.ravel_multi_index(hyper, (2, 1, 2)))
+        at = seed, int(np.ravel_multi_index(hyper, (2, 1, 2, 1, 1)))
         assert_close(result.dictionary(**where), jax.tree.map(lambda a, at=at: a[at], params))
 
 
@@ -373,7 +427,7 @@ def test_rows_of_an_array_are_drawn_from_it(mixed):
     x = ROWS[np.concatenate(drawn)]
     for index, where in cells_of(mixed):
         if where["dataset"] == "rows":
-            W_enc, b_enc, W_dec, _ = mixed.dictionary(**where)
+            W_enc, b_enc, W_dec = mixed.dictionary(**where)[:3]
             x_hat = np.maximum(x @ W_enc + b_enc, 0) @ W_dec
             np.testing.assert_allclose(mixed.final["mse"][index], ((x_hat - x) ** 2).mean(), rtol=1e-4)
 
@@ -407,7 +461,7 @@ def two_linear_layers(l1, steps):
     and after the last.
     """
     x = TABLE.astype(np.float64)
-    start = sae.init(key_of(SEED, "init", 5), 3, 5, TWO_LAYERS)
+    start = sae.init(key_of(SEED, "init", 5), 3, 5, TWO_LAYERS)[:4]
     weights = [np.float64(a) for a in start]
     m, v = ([np.zeros_like(a) for a in weights] for _ in range(2))
     for t in range(1, steps + 2):
@@ -439,8 +493,8 @@ def test_full_batches_train_two_linear_layers_as_by_hand(full, penalty):
     assert np.abs(b_dec @ W_enc).max() > 0.05, "the two forms of b_enc must differ"
     assert_close(encode(jax.tree.map(jnp.array, params), jnp.array(TABLE)), h)
     for evaluation, (_, _, mse, l1_loss) in enumerate(states[4::4]):
-        assert_close(full.history["mse"][evaluation][..., penalty, 0, 0].item(), mse)
-        assert_close(full.history["l1_loss"][evaluation][..., penalty, 0, 0].item(), l1_loss)
+        assert_close(full.history["mse"][evaluation].squeeze()[penalty], mse)
+        assert_close(full.history["l1_loss"][evaluation].squeeze()[penalty], l1_loss)
 
 
 # ---------------------------------------------------------------------------------------- trouble
@@ -522,9 +576,11 @@ def test_a_cell_that_is_not_finite_is_named_once_and_frozen(with_a_bad_rate):
     about = [m for m in messages if "frozen" in m]
     assert len(about) == 2
     for message, l1 in zip(about, (0.01, 0.1), strict=True):
-        coordinates = f"dataset=data, seed=0, ratio=1.0, l1={l1}, lr={1e15}, resample=off"
+        coordinates = (
+            f"dataset=data, seed=0, ratio=1.0, l1={l1}, lr={1e15}, resample=off, architecture=relu, k=0"
+        )
         assert message.startswith(f"cell {coordinates}: not finite at step 1;")
-    np.testing.assert_array_equal(result.final["frozen_at"][0, 0, 0, :, 1, 0], 1)
+    np.testing.assert_array_equal(result.final["frozen_at"][0, 0, 0, :, 1, 0, 0, 0], 1)
     for _, where in cells_of(result):
         params = result.dictionary(**where)
         assert all(np.isfinite(a).all() for a in (params.W_enc, params.b_enc, params.W_dec))
@@ -564,8 +620,8 @@ def interrupt(monkeypatch, error, at, meanwhile=lambda: None):
             if int(args[-1]) >= at:
                 meanwhile()
                 raise error
-            shape = (plan.n_source, len(plan.d_sae), plan.n_hyper)
-            return *args[:3], {"mse": jnp.ones(shape), "frozen_at": jnp.full(shape, -1)}, None
+            shape = (plan.n_source, len(plan.d_sae), *plan.n_hypers)
+            return *args[:3], ({"mse": jnp.ones(shape), "frozen_at": jnp.full(shape, -1)},), None
 
         return chunk
 
@@ -623,7 +679,7 @@ def test_a_run_that_ends_after_its_first_evaluation_keeps_everything(tmp_path, m
     assert names == ["config.flags", "metrics.jsonl", "run.json"]
     result = load(tmp_path / "run")
     np.testing.assert_array_equal(result.steps, [4])
-    assert result.values("mse").shape == (1, 1, 2, 2, 1, 1)
+    assert result.values("mse").shape == (1, 1, 2, 2, 1, 1, 1, 1)
     assert result.run["study"] == STUDY
     assert result.run["finished"] is False
 

@@ -107,13 +107,13 @@ class JumpReLU(Architecture):
         return params._replace(log_threshold=jnp.where(dead, start, params.log_threshold))
 
 
-def _near(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: float) -> Latents:
+def _near(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: Scalar | float) -> Latents:
     """The kernel over its width, `K((pre - theta) / bandwidth) / bandwidth`."""
     return jnp.where(jnp.abs(pre - theta) < bandwidth / 2, 1 / bandwidth, 0.0)
 
 
 @jax.custom_jvp
-def jump(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: float) -> Latents:
+def jump(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: Scalar | float) -> Latents:
     """`pre * H(pre - theta)`, with the pseudo-derivatives of the module docstring."""
     return jnp.where(pre > theta, pre, 0.0)
 
@@ -127,7 +127,7 @@ def _jump_jvp(primals: tuple, tangents: tuple) -> tuple[Latents, Latents]:
 
 
 @jax.custom_jvp
-def step(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: float) -> Latents:
+def step(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: Scalar | float) -> Latents:
     """`H(pre - theta)`, with the pseudo-derivatives of the module docstring."""
     return jnp.where(pre > theta, 1.0, 0.0)
 

@@ -118,10 +118,10 @@ def _cell(
 ) -> Row:  # fmt: skip
     """One SAE: reconstruction, sparsity, the model's loss, and its mean MCS."""
     largest = sizes(result)[-1]
-    (_, _, ratio, penalty, _, _) = result.select(
+    chosen = result.select(
         seed=result.coords["seed"][i], ratio=result.coords["ratio"][result.d_sae.index(d)], l1=l1
     )
-    index = (0, i, ratio[0], penalty[0], 0, 0)
+    index = tuple(hits[0] for hits in chosen)
     row: Row = {name: float(result.final[name][index]) for name in ("fvu", "mse", "l0", "dead_latents")}
     losses = np.asarray(measured.losses[l1, d][i], np.float64)
     row["loss"] = float(losses.mean())

@@ -13,7 +13,7 @@ import jax
 from absl import app, flags, logging
 
 from saejax import runlog, workdir
-from saejax.architectures import KINDS
+from saejax.architectures import KINDS, JumpReLU
 from saejax.data import synthetic
 from saejax.data.synthetic import Synthetic
 from saejax.experiments import process
@@ -137,6 +137,7 @@ def define_architecture(own: flags.FlagValues) -> None:
     for name, default, text in (
         ("architecture", ["relu"], f"Architectures, of: {', '.join(KINDS)}."),
         ("k", None, "Active latents of a sample, of topk, batchtopk and matryoshka."),
+        ("gated_l1", None, "L1 coefficients of gated. Default: those of l1."),
         (
             "l0_coefficient",
             None,
@@ -144,6 +145,15 @@ def define_architecture(own: flags.FlagValues) -> None:
         ),
     ):
         flags.DEFINE_list(name, default, text, flag_values=own)
+    for name, default, text in (
+        ("bandwidth", JumpReLU.bandwidth, "Width of the kernel of jumprelu, in units of activation."),
+        (
+            "initial_threshold",
+            JumpReLU.initial_threshold,
+            "Where jumprelu's thresholds start, likewise.",
+        ),
+    ):
+        flags.DEFINE_float(name, default, text, flag_values=own)
 
 
 def architectures(own: flags.FlagValues) -> dict[str, Any]:
@@ -154,16 +164,19 @@ def architectures(own: flags.FlagValues) -> dict[str, Any]:
     """
     names = chosen(own, "architecture", list(KINDS))
     read = [name for name in names if KINDS[name].reads == "l1"]
-    l1: Any = numbers(own, "l1") if read else None
-    if own["l0_coefficient"].value is not None:
-        if "jumprelu" not in names:
-            raise ValueError(
-                f"l0_coefficient: got {own['l0_coefficient'].value!r}, allowed: with jumprelu in "
-                "--architecture"
-            )
-        l1 = dict.fromkeys(read, l1) | {"jumprelu": numbers(own, "l0_coefficient")}
+    l1: Any = dict.fromkeys(read, numbers(own, "l1")) if read else None
+    for flag, name in (("gated_l1", "gated"), ("l0_coefficient", "jumprelu")):
+        if own[flag].value is None:
+            continue
+        if name not in names:
+            raise ValueError(f"{flag}: got {own[flag].value!r}, allowed: with {name} in --architecture")
+        l1 |= {name: numbers(own, flag)}
     k = None if own["k"].value is None else numbers(own, "k", int)
-    return {"architecture": names, "l1": l1, "k": k}
+    jumprelu = JumpReLU(
+        bandwidth=own["bandwidth"].value, initial_threshold=own["initial_threshold"].value
+    )
+    kinds = [jumprelu if name == "jumprelu" else name for name in names]
+    return {"architecture": kinds, "l1": l1, "k": k}
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:

@@ -100,11 +100,12 @@ def explain(
 
     A latent is
 
-    dead    where `dead` says so, whatever else is known of it
-    real    if it is live and its effect is `effect_from` or more: "semantically meaningful, but simply
-            not found by the larger dictionary", where its MCS is low
-    noise   if it is live, its effect is smaller, and it fires on less than `rare_below` of the samples
-    idle    if it is live, its effect is smaller, and it fires on more: none of the text's explanations
+        dead    where `dead` says so, whatever else is known of it
+        real    if it is live and its effect is `effect_from` or more: "semantically meaningful, but
+                simply not found by the larger dictionary", where its MCS is low
+        noise   if it is live, its effect is smaller, and it fires on less than `rare_below` of samples
+        idle    if it is live, its effect is smaller, and it fires on more: none of the text's
+                explanations
 
     The effect is what ablating the latent does to the model's loss, such as its rise. It counts with
     its sign: a latent whose ablation lowers the loss is not real.

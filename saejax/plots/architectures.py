@@ -63,7 +63,7 @@ def at_sparsity(
             ax.set_xlabel("L0: active latents in a sample", fontsize=8.5)
             ax.tick_params(labelsize=7.5)
             ax.grid(alpha=0.25, which="both")
-    handles, labels = _legend(axes.ravel())
+    handles, labels = _legend(axes.ravel().tolist())
     fig.legend(handles, labels, title="architecture", loc="outside right center", fontsize=8)
     seeds = f"; bars: ± sd over {n_seeds} seeds" if n_seeds > 1 else ""
     dotted = "; dotted: true features in a sample" if l0 else ""

@@ -1,0 +1,25 @@
+"""What the site shows of the repository beside its own pages, at the places where it lies there.
+
+So a page links a picture, flagfile or notebook as it is, and nothing is kept twice.
+"""
+
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parents[2]
+SHOWN = (
+    "BUILD_NOTES.md", "LICENSE", "experiments/results/**/*.*", "experiments/*/*.flags",
+    "experiments/notebooks/*.ipynb", "experiments/*/README.md",
+)  # fmt: skip
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds them to the site's own files."""
+    # Under its own name it would be the start page.
+    files.append(File.generated(config, "overview.md", abs_src_path=str(ROOT / "README.md")))
+    for path in sorted({path for pattern in SHOWN for path in ROOT.glob(pattern)}):
+        name = path.relative_to(ROOT).as_posix()
+        files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
