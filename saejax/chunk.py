@@ -17,7 +17,8 @@ from saejax.data.source import AnySource, Source
 from saejax.mapping import map_cells
 from saejax.metrics import Metric
 from saejax.settings import Settings
-from saejax.sweep import Cells, Hyper, public, step_group, stream
+from saejax.step import step_group
+from saejax.sweep import Cells, Hyper, public, stream
 
 Groups = tuple[Cells, ...]
 Hypers = tuple[Hyper, ...]

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from saejax.differences import differences
-from saejax.metrics import LARGER_IS_BETTER
+from saejax.metrics import LARGER_IS_BETTER, mmcs
 from saejax.result import ABSENT, Result, Snapshots, coordinates, same
 from saejax.sae import Params
 from saejax.sweep import AXES
@@ -59,7 +60,8 @@ def _merge(a: Result, b: Result) -> Result:
         nothing = ABSENT if name == "frozen_at" else nothing
         out = np.full((*x.shape[:lead], *shape, *x.shape[lead + len(AXES) :]), nothing, x.dtype)
         every = (slice(None),) * lead
-        for values, result, at in ((x, a, at_a), (y, b, at_b)):
+        # Of a cell in both it is the first one's.
+        for values, result, at in ((y, b, at_b), (x, a, at_a)):
             there = result.final["frozen_at"] != ABSENT
             after = values.ndim - lead - there.ndim
             there = there.reshape(*(1,) * lead, *there.shape, *(1,) * after)
@@ -100,7 +102,25 @@ def _merge(a: Result, b: Result) -> Result:
         load_params=load_params,
         load_snapshots=load,
     )
+    if a.coords["ratio"] != b.coords["ratio"] and "mmcs_to_next_larger" in final:
+        final["mmcs_to_next_larger"] = _to_next_larger(merged)
     return replace(merged, run=_run(a, b, merged))
+
+
+def _to_next_larger(result: Result) -> np.ndarray:
+    """`mmcs_to_next_larger` [*shape] where a joined sweep has other next larger dictionaries."""
+    out = np.full_like(result.final["mmcs_to_next_larger"], np.nan)
+    order = np.argsort(result.d_sae, kind="stable").tolist()
+    at_ratio, cells = AXES.index("ratio"), set(result.cells())
+    for index in cells:
+        larger = order[order.index(index[at_ratio]) + 1 :]
+        wider = ((*index[:at_ratio], i, *index[at_ratio + 1 :]) for i in larger)
+        next_larger = next((other for other in wider if other in cells), None)
+        if next_larger is None or result.final["frozen_at"][next_larger] >= 0:
+            continue
+        pair = (jnp.asarray(result.load_params(at).W_dec) for at in (index, next_larger))
+        out[index] = mmcs(*pair)
+    return out
 
 
 def _check_alike(a: Result, b: Result) -> None:
@@ -141,8 +161,10 @@ def _check_apart(a: Result, b: Result, coords: dict[str, tuple]) -> None:
 
 
 def _joined(a: tuple, b: tuple) -> tuple:
-    """The values of two axes, each once."""
-    return (*a, *(value for value in b if not any(same(own, value) for own in a)))
+    """The values of two axes, each once; numbers that come together in order of their size."""
+    more = [value for value in b if not any(same(own, value) for own in a)]
+    numbers = all(isinstance(value, int | float) for value in (*a, *more))
+    return tuple(sorted((*a, *more))) if more and numbers else (*a, *more)
 
 
 def _like(values: Any, wanted: Any) -> Any:

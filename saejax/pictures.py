@@ -113,11 +113,13 @@ def architectures(result: "Result", metrics: Sequence[str] = COMPARED, **where: 
     chosen = result.select(**where)
     names = [result.coords["dataset"][i] for i in chosen[0]]
     rest = _without_dataset(where)
-    panels = {
-        name: {m: at_sparsity(result, m, dataset=name, **rest) for m in metrics if m in result.final}
-        for name in names
-    }
-    active = {n: result.run.get("data", {}).get(n, {}).get("avg_active") for n in names}
+    # What a run that has not ended lacks, as matching, is missed only where it is asked for.
+    shown = [m for m in metrics if metrics is not COMPARED or m in result.final]
+    panels = {name: {m: at_sparsity(result, m, dataset=name, **rest) for m in shown} for name in names}
+    data = {name: result.run.get("data", {}).get(name, {}) for name in names}
+    # In a hierarchy fewer are active than asked for, and Zipf's probabilities say how many.
+    plain = {n: d for n, d in data.items() if not (d.get("zipf") or d.get("hierarchy"))}
+    active = {n: d.get("avg_active") for n, d in plain.items()}
     words = _words(result, rest, " ")
     return plots.at_sparsity(
         panels,

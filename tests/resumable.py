@@ -41,13 +41,13 @@ EVERY_WAY = (
 # Of several architectures, with all that is no plain mean over a batch; two hypers each.
 MIXED = (
     Sweep(
-        l1={"relu": (0.5, 0.05), "jumprelu": (0.1, 0.01)},
+        l1=(0.5, 0.05),
         k=(1, 2),
         ratio=2,
         seeds=(0, 3),
         lr=0.05,
-        resample={"relu": "on", "batchtopk": "auxk", "jumprelu": "off"},
-        architecture=("relu", "batchtopk", "jumprelu"),
+        resample={"relu": "on", "batchtopk": "auxk"},
+        architecture=("relu", "batchtopk"),
     ),
     replace(SETTINGS, resample=Resample(every=5, window=2, aux_after=2)),
 )

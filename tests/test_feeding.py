@@ -14,7 +14,8 @@ from saejax.data.writer import StoreWriter
 from saejax.plan import make_plan
 from saejax.resample import Resample
 from saejax.state import centers, start
-from saejax.sweep import hypers, init_cells, public, step_group, stream
+from saejax.step import step_group
+from saejax.sweep import hypers, init_cells, public, stream
 
 SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=("on", "off"))
 PLAIN = Sweep(l1=0.1, ratio=1)

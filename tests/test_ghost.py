@@ -11,7 +11,8 @@ from saejax import Resample, SAEConfig, Settings, ghost
 from saejax.ghost import ghost_gradient
 from saejax.resample import GHOST, OFF
 from saejax.sae import Params
-from saejax.sweep import Hyper, init_cells, public, step_group
+from saejax.step import step_group
+from saejax.sweep import Hyper, init_cells, public
 
 BATCH, D_IN, D_SAE = 9, 5, 7
 DEAD = np.array([True, False, False, True, False, True, False])

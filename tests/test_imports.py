@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1] / "saejax"
 TRACED = {
     "checks", "mapping", "precision", "sae", "settings", "resample", "ghost", "separation", "sweep",
-    "chunk", "metrics", "detection", "tracking", "data", "data.synthetic", "data.firing",
+    "step", "chunk", "metrics", "detection", "tracking", "data", "data.synthetic", "data.firing",
     "data.hierarchy", "data.magnitudes", "data.orthogonal", "data.synthsaebench", "data.fed",
     "devices", "fingerprint", "identity", "architectures", "architectures.base",
     "architectures.gated", "architectures.jumprelu", "architectures.matryoshka",

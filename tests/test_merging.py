@@ -53,7 +53,7 @@ def test_another_architecture_leaves_holes_and_every_cell_keeps_its_own(first):
     other = run(architecture="topk", l1=None, k=(2, 3), ratio=(2,))
     both = merge(first, other)
     assert both.coords["architecture"] == ("relu", "topk")
-    assert (both.coords["l1"], both.coords["k"]) == ((0.01, 0.1, 0.0), (0, 2, 3))
+    assert (both.coords["l1"], both.coords["k"]) == ((0.0, 0.01, 0.1), (0, 2, 3))
     assert len(both.cells()) == len(first.cells()) + len(other.cells()) == len(both.table())
     assert (both.final["frozen_at"] == ABSENT).sum() == both.final["frozen_at"].size - 12
     assert np.isnan(both.final["mse"][both.final["frozen_at"] == ABSENT]).all()
@@ -70,6 +70,23 @@ def test_another_architecture_leaves_holes_and_every_cell_keeps_its_own(first):
     )
     with pytest.raises(ValueError, match="no cell"):
         both.dictionary(architecture="topk", ratio=1)
+
+
+def test_a_ratio_in_between_is_the_next_larger_one_now():
+    whole = run(ratio=(1, 2, 4), l1=(0.01, 0.1, 0.3))
+    parts = (
+        run(ratio=(4, 1), l1=(0.01, 0.3)),
+        run(ratio=2, l1=(0.01, 0.3)),
+        run(ratio=(1, 2, 4), l1=0.1),
+    )
+    joined = merge(*parts)
+    assert (joined.coords, joined.d_sae) == (whole.coords, whole.d_sae)
+    for name in ("mmcs_to_next_larger", "mse"):
+        np.testing.assert_allclose(joined.final[name], whole.final[name], rtol=1e-4, err_msg=name)
+    again = merge(whole, run(ratio=(1,), l1=(0.01,)))
+    np.testing.assert_allclose(
+        again.final["mmcs_to_next_larger"], whole.final["mmcs_to_next_larger"], rtol=1e-5
+    )
 
 
 def test_another_data_set_with_other_seeds_has_features_where_it_was_trained(first):

@@ -14,9 +14,9 @@ from saejax.architectures import JumpReLU, ReLU, TopK
 from saejax.mapping import map_cells
 from saejax.resample import ANTHROPIC, OFF, ON
 from saejax.sae import Params
+from saejax.step import MAX_GRADIENT, resample_cell, step_cell, step_group
 from saejax.sweep import (
     AXES,
-    MAX_GRADIENT,
     MAX_LR,
     STREAMS,
     Cells,
@@ -24,9 +24,6 @@ from saejax.sweep import (
     hypers,
     init_cells,
     public,
-    resample_cell,
-    step_cell,
-    step_group,
     stream,
 )
 
@@ -152,7 +149,7 @@ def test_axes_are_the_unions_of_those_of_the_parts():
         architecture=("topk", "batchtopk", "relu", "jumprelu"),
     )  # fmt: skip
     coords = sweep.coords(["a"])
-    assert (coords["l1"], coords["k"]) == ((0.0, 0.1, 1e-3), (2, 4, 8, 0))
+    assert (coords["l1"], coords["k"]) == ((0.0, 1e-3, 0.1), (0, 2, 4, 8))
     assert coords["resample"] == ("auxk", "off", "ghost")
     assert coords["architecture"] == ("topk", "batchtopk", "relu", "jumprelu")
     assert [part.l1 for part in sweep.parts] == [(0.0,), (0.0,), (0.1, 1e-3), (1e-3,)]
@@ -161,7 +158,7 @@ def test_axes_are_the_unions_of_those_of_the_parts():
 
 def test_a_sweep_of_topks_alone_has_one_l1_of_zero():
     assert (Sweep(architecture="topk", k=4).l1, Sweep(architecture="topk", k=4).k) == ((0.0,), (4,))
-    assert Sweep(architecture=("relu", "topk"), k=4).l1 == (*Sweep().l1, 0.0)
+    assert Sweep(architecture=("relu", "topk"), k=4).l1 == (0.0, *Sweep().l1)
 
 
 def test_an_architecture_may_stand_twice_under_two_names():

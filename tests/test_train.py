@@ -23,7 +23,8 @@ from saejax.data.source import FullBatch
 from saejax.result import ABSENT
 from saejax.sae import Params
 from saejax.state import State
-from saejax.sweep import AXES, STREAMS, Cells, hypers, init_cells, public, step_group
+from saejax.step import step_group
+from saejax.sweep import AXES, STREAMS, Cells, hypers, init_cells, public
 
 D_IN, N_FEATURES, BATCH, EVAL_BATCHES, THRESHOLD = 6, 8, 16, 2, 0.7
 SPEC = Synthetic("uncorrelated", d_in=D_IN, n_features=N_FEATURES, avg_active=2.0)

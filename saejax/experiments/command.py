@@ -13,7 +13,6 @@ import jax
 from absl import app, flags, logging
 
 from saejax import runlog, workdir
-from saejax.architectures import KINDS, JumpReLU
 from saejax.data import synthetic
 from saejax.data.synthetic import Synthetic
 from saejax.experiments import process
@@ -130,53 +129,6 @@ def revival(own: flags.FlagValues, threshold: float = 0.0) -> tuple[list[str], R
             aux_after=own.aux_after,
         )
     return ways, rule
-
-
-def define_architecture(own: flags.FlagValues) -> None:
-    """The flags of which SAEs a sweep trains, and of how sparse those are that do not read l1."""
-    for name, default, text in (
-        ("architecture", ["relu"], f"Architectures, of: {', '.join(KINDS)}."),
-        ("k", None, "Active latents of a sample, of topk, batchtopk and matryoshka."),
-        ("gated_l1", None, "L1 coefficients of gated. Default: those of l1."),
-        (
-            "l0_coefficient",
-            None,
-            "Coefficients of jumprelu, which count latents. Default: those of l1.",
-        ),
-    ):
-        flags.DEFINE_list(name, default, text, flag_values=own)
-    for name, default, text in (
-        ("bandwidth", JumpReLU.bandwidth, "Width of the kernel of jumprelu, in units of activation."),
-        (
-            "initial_threshold",
-            JumpReLU.initial_threshold,
-            "Where jumprelu's thresholds start, likewise.",
-        ),
-    ):
-        flags.DEFINE_float(name, default, text, flag_values=own)
-
-
-def architectures(own: flags.FlagValues) -> dict[str, Any]:
-    """The arguments of `Sweep` that `define_architecture` and `--l1` give.
-
-    Raises:
-        ValueError: naming the flag, the value got and what is allowed.
-    """
-    names = chosen(own, "architecture", list(KINDS))
-    read = [name for name in names if KINDS[name].reads == "l1"]
-    l1: Any = dict.fromkeys(read, numbers(own, "l1")) if read else None
-    for flag, name in (("gated_l1", "gated"), ("l0_coefficient", "jumprelu")):
-        if own[flag].value is None:
-            continue
-        if name not in names:
-            raise ValueError(f"{flag}: got {own[flag].value!r}, allowed: with {name} in --architecture")
-        l1 |= {name: numbers(own, flag)}
-    k = None if own["k"].value is None else numbers(own, "k", int)
-    jumprelu = JumpReLU(
-        bandwidth=own["bandwidth"].value, initial_threshold=own["initial_threshold"].value
-    )
-    kinds = [jumprelu if name == "jumprelu" else name for name in names]
-    return {"architecture": kinds, "l1": l1, "k": k}
 
 
 def numbers(own: flags.FlagValues, name: str, kind: Callable[[str], Any] = float) -> list:

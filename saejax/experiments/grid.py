@@ -7,7 +7,7 @@ from absl import flags
 
 from saejax import report
 from saejax.data.synthetic import KINDS, Synthetic
-from saejax.experiments import command, process
+from saejax.experiments import architectures, command, process
 from saejax.report.sweep import comparisons
 from saejax.settings import Settings
 from saejax.sweep import PUBLISHED_L1, PUBLISHED_RATIOS, Sweep
@@ -44,7 +44,7 @@ def define_sweep(own: flags.FlagValues) -> None:
         ("copula_strength", 0.5, "Coupling of the copula data set, 0 to below 1."),
     ):
         flags.DEFINE_float(name, real, text, flag_values=own)
-    command.define_architecture(own)
+    architectures.define(own)
     command.define_revival(own)
     process.define_cache(own)
 
@@ -63,7 +63,7 @@ def config(own: flags.FlagValues = FLAGS) -> tuple[Sweep, dict[str, Synthetic], 
     """
     ways, rule = command.revival(own)
     sweep = Sweep(
-        **command.architectures(own),
+        **architectures.chosen_architectures(own),
         ratio=command.numbers(own, "ratio"),
         seeds=command.seeds(own),
         lr=command.numbers(own, "lr"),

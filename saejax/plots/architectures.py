@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib import colormaps
 
 from saejax.plots.figure import Figure
+from saejax.plots.panels import logarithmic
 from saejax.plots.sweep import title_of
 
 MARKERS = "osD^vPX*"
@@ -56,7 +57,7 @@ def at_sparsity(
                 )  # fmt: skip
             if l0 is not None and dataset in l0:
                 ax.axvline(l0[dataset], color="0.4", ls=":", lw=1)
-            ax.set_xscale("log")
+            logarithmic(ax, "x")
             ax.set_title(
                 f"{title_of(metric)}, {dataset}" if len(panels) > 1 else title_of(metric), fontsize=9
             )

@@ -81,13 +81,19 @@ def at_sizes(ax: Any, sizes: Sequence[int]) -> np.ndarray:
     return at
 
 
-def logarithmic(ax: Any) -> None:
-    """A logarithmic y axis with plain numbers, enough of them also where it spans a decade or less."""
-    ax.set_yscale("log")
-    low, high = ax.get_ylim()
+def logarithmic(ax: Any, which: str = "y") -> None:
+    """A logarithmic axis with plain numbers, enough of them also where it spans a decade or less.
+
+    Args:
+        ax: the panel.
+        which: "x" or "y".
+    """
+    getattr(ax, f"set_{which}scale")("log")
+    low, high = getattr(ax, f"get_{which}lim")()
+    axis = getattr(ax, f"{which}axis")
     if high < 4 * low:
-        ax.yaxis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(5))
     elif high < 300 * low:
-        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    ax.yaxis.set_minor_formatter(NullFormatter())
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(NullFormatter())

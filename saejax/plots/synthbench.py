@@ -24,7 +24,7 @@ class Courses(NamedTuple):
     spread: np.ndarray
 
 
-def over_training(
+def by_architecture(
     steps: np.ndarray, panels: Mapping[str, Courses], ylabel: str, n_seeds: int = 1
 ) -> Figure:
     """A measurement over training: a panel for each architecture, a line for each sparsity.
