@@ -10,6 +10,8 @@ from saejax.result import Result
 from saejax.table import Table, show
 
 # Columns of the table, by the first of which the SAEs are ranked.
+# Its name in an export, which is where hubs look for it.
+CARD = "README.md"
 SHOWN = ("mmcs_true_to_dict", "fvu", "mse", "l0", "dead_latents")
 ROWS = 10
 LOADING = {

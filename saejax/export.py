@@ -19,14 +19,13 @@ from typing import Any
 
 from saejax import formats, hub
 from saejax.architectures import Matryoshka
-from saejax.card import model_card, model_name
+from saejax.card import CARD, model_card, model_name
 from saejax.formats.folder import in_the_way, part_folder, refuse, settle
 from saejax.result import METRICS, Result, coordinates
 from saejax.runlog import cell_name, load, write_text
 from saejax.table import Table
 
 INDEX = "cells.csv"
-CARD = "README.md"
 DESCRIPTION = "A whole sweep as folders that other libraries open."
 
 

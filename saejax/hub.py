@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CARD = "README.md"
+from saejax.card import CARD
+
 # The hub puts it into every repository.
 ATTRIBUTES = ".gitattributes"
 REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")

@@ -49,7 +49,7 @@ def _merge(a: Result, b: Result) -> Result:
     shape = tuple(len(values) for values in coords.values())
     _check_apart(a, b, coords)
     home: dict[Index, tuple[Result, Index]] = {}
-    for result in (a, b):
+    for result in (b, a):
         places = _positions(coords, result.coords)
         for index in result.cells():
             home[tuple(places[i][k] for i, k in enumerate(index))] = result, index

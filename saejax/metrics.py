@@ -144,7 +144,7 @@ def reconstruction(
         seen = Seen(params, x, h, x_hat, features, active)
         theirs = {name: value + own[name](seen) for name, value in theirs.items()}
         squared_error += jnp.sum((x_hat - x) ** 2)
-        penalized += architecture.penalized(params, x, h, config)
+        penalized += architecture.penalized(params, x, h, config).sum()
         fired += jnp.sum(h > 0, dtype=jnp.float32)
         if active is not None and feature_of is not None:
             counted = jax.tree.map(jnp.add, counted, detection.counts(h, active, feature_of))

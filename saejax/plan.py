@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from saejax._version import __version__
+from saejax.architectures import describe
 from saejax.chunk import Group, Local
 from saejax.data.source import AnySource, as_sources
 from saejax.devices import Layout, choose_layout, make_mesh
@@ -112,8 +113,13 @@ class Plan:
             "d_in": self.source.d_in,
             "n_features": self.source.n_features,
             "settings": asdict(self.settings),
-            "architectures": {p.architecture.name: p.architecture.describe() for p in self.sweep.parts},
-            "metrics": {name: program(own, _seen(self)) for name, own in self.metrics.items()},
+            "architectures": {
+                p.architecture.name: describe(p.architecture, self.source.d_in)
+                for p in self.sweep.parts
+            },
+            "metrics": {
+                name: program(own, _seen(self, self.groups[0])) for name, own in self.metrics.items()
+            },
             "cell_batch": list(self.cell_batches),
             "layout": self.layout._asdict(),
             "data": {name: source.describe() for name, source in self.sources.items()},
@@ -176,15 +182,15 @@ def make_plan(
     return plan
 
 
-def _seen(plan: Plan) -> Seen:
-    """The shapes that a user's metric is going to see, those of the first group."""
-    batch, d_in, d_sae = plan.local.batch, plan.source.d_in, plan.d_sae[0]
+def _seen(plan: Plan, group: Group) -> Seen:
+    """The shapes that a user's metric is going to see of the SAEs of a group."""
+    batch, d_in, d_sae = plan.local.batch, plan.source.d_in, group.d_sae
 
     def like(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)
 
     key = jax.eval_shape(lambda: jax.random.key(0))
-    own, sae = plan.groups[0].architecture, plan.settings.sae
+    own, sae = group.architecture, plan.settings.sae
     params: Params = jax.eval_shape(lambda k: own.init(k, d_in, d_sae, sae), key)
     n = plan.source.n_features
     features = like(n, d_in) if n else None
@@ -195,17 +201,27 @@ def _seen(plan: Plan) -> Seen:
 def _check_metrics(plan: Plan) -> None:
     """Raises ValueError where a user's metric is not one."""
     taken = {*LARGER_IS_BETTER, *AXES, "step", "d_sae", "frozen_at", "best_index", "best_cosine"}
+    if not plan.metrics:
+        return
+    seen = [(group.architecture.name, _seen(plan, group)) for group in plan.groups]
     for name, own in plan.metrics.items():
         if not isinstance(name, str) or not re.fullmatch(r"[a-z]\w*", name) or name in taken:
             raise ValueError(
                 f"metrics: got the name {name!r}, allowed: a small letter, then letters, digits and _, "
                 f"and none of saejax's own ({', '.join(sorted(taken))})"
             )
-        out = jax.eval_shape(own, _seen(plan))
-        if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
-            raise ValueError(
-                f"metrics: {name!r} returns {out}, allowed: one floating-point number, a scalar array"
-            )
+        for architecture, shapes in seen:
+            try:
+                out = jax.eval_shape(own, shapes)
+            except Exception as error:
+                raise ValueError(
+                    f"metrics: {name!r} fails for the architecture {architecture!r}: {error}"
+                ) from error
+            if getattr(out, "shape", None) != () or not jnp.issubdtype(out.dtype, jnp.floating):
+                raise ValueError(
+                    f"metrics: {name!r} returns {out} for the architecture {architecture!r}, allowed: "
+                    "one floating-point number, a scalar array"
+                )
 
 
 def _layout(n_source: int, n_hyper: int, batch_size: int) -> Layout:

@@ -8,10 +8,14 @@ that is badly explained:
     W_enc[:, j] = scale u,  W_dec[j] = u,  b_enc[j] = bias,  Adam moments of latent j = 0
 
              p_b proportional to         scale                          bias
-    "on"         sample b's share        1                              slightly negative
-                 of the objective
-    "anthropic"  the square of that      0.2 x mean norm of the live    0
+    "on"         loss_b                  1                              slightly negative
+    "anthropic"  loss_b^2                0.2 x mean norm of the live    0
                                          latents' columns of W_enc
+
+    loss_b = mse_b + l1 * what the coefficient multiplies for sample b, reduced as `l1_reduction` says
+
+What that is an architecture says (`Architecture.penalized`), also where a user's objective is trained
+for: an objective of batches has no shares of samples. Auxiliary losses do not count.
 
 A latent is dead if its activation never exceeded `threshold` in the `window` steps before. Two ways
 leave the weights alone and give dead latents a gradient: "ghost" (`saejax.ghost`) and, of architectures
@@ -37,7 +41,7 @@ from saejax.architectures import Architecture, ReLU
 from saejax.checks import check_number, check_whole
 from saejax.devices import over
 from saejax.precision import Precision
-from saejax.sae import Params, SAEConfig, encode, sample_objective, unit_rows
+from saejax.sae import Params, SAEConfig, encode, sparsity_scale, unit_rows
 
 # Values of the axis `resample`. The compiled step reads their places.
 REVIVALS = ("off", "on", "anthropic", "ghost", "auxk")
@@ -198,7 +202,9 @@ def revive(
     centred = x if params.b_dec is None else x - params.b_dec
     has_direction = jnp.linalg.norm(centred, axis=-1) > 0
     h = architecture.encode(params, x, k, config, precision)
-    loss = sample_objective(params, x, l1, config, precision, h)
+    mse = jnp.mean((architecture.decode(params, h, precision) - x) ** 2, axis=-1)
+    penalty = sparsity_scale(config, h.shape[-1]) * architecture.penalized(params, x, h, config)
+    loss = mse + l1 * penalty
     # Twice the logarithm is the logarithm of the square, which float32 could not hold for large losses.
     weights = jnp.log(jnp.where(has_direction, loss, 0.0)) * jnp.where(anthropic, 2.0, 1.0)
     # A batch explained perfectly leaves no weight anywhere: then all directions are equally good.

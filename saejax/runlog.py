@@ -20,7 +20,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def cell_name(coords: Coords, index: tuple[int, ...]) -> str:
 
 def write_run(path: Path, run: Mapping[str, Any], finished: bool) -> None:
     """Writes what is known about a run, and whether it has come to its end."""
-    write_text(path / "run.json", json.dumps({"finished": finished, **run}, indent=1))
+    write_text(path / "run.json", json.dumps({**run, "finished": finished}, indent=1))
 
 
 def read_run(workdir: str | Path) -> dict[str, Any]:
@@ -228,8 +228,13 @@ class RunLog:
         append_rows(self.metrics, _rows(step, coords, d_sae, measured))
         self.measured = True
 
-    def finish(self, result: Result) -> None:
-        """Writes results and dictionaries, marks the run as finished, and drops its checkpoints."""
+    def finish(self, result: Result, finished: bool = True) -> None:
+        """Writes results and dictionaries, marks the run as finished, and drops its checkpoints.
+
+        Args:
+            result: of the run.
+            finished: False for the copy of a run that had not come to its end.
+        """
         write_text(self.path / "results.csv", result.table().to_csv())
         arrays = {"steps": result.steps}
         arrays |= {f"history/{name}": a for name, a in result.history.items()}
@@ -242,7 +247,7 @@ class RunLog:
         self._cells("dictionaries", result, result.load_params)
         if result.load_snapshots is not None:
             self._cells("snapshots", result, result.load_snapshots)
-        write_run(self.path, self.run, finished=True)
+        write_run(self.path, self.run, finished)
         self.drop_checkpoints()
 
     def drop_checkpoints(self) -> None:
@@ -286,15 +291,46 @@ def save(result: Result, workdir: str | Path) -> Path:
 
     Raises:
         FileExistsError: when something is in the way; nothing is touched then.
+        ValueError: likewise, for an interrupted run, or one merged from such, without dictionaries.
+
+    Whatever else fails leaves nothing behind. One of a run that had not come to its end stays so.
     """
     path = Path(workdir)
-    new_workdir(path)
+    finished = result.run.get("finished", True)
+    if not finished:
+        _check_dictionaries(result)
+    if (path / "run.json").exists():
+        new_workdir(path)  # refuses it, where a writer would go on with the same run
     with RunLog(path, dict(result.run), None) as log:
-        for i, step in enumerate(result.steps):
-            measured = {name: a[i] for name, a in result.history.items()}
-            log.evaluation(int(step), result.coords, result.d_sae, measured)
-        log.finish(result)
+        try:
+            for i, step in enumerate(result.steps):
+                measured = {name: a[i] for name, a in result.history.items()}
+                log.evaluation(int(step), result.coords, result.d_sae, measured)
+            log.finish(result, finished)
+        except BaseException:
+            for name in ("results.csv", "results.npz"):
+                (path / name).unlink(missing_ok=True)
+            for name in ("dictionaries", "snapshots"):
+                shutil.rmtree(path / name, ignore_errors=True)
+            log.discard()
+            raise
     return path
+
+
+def _check_dictionaries(result: Result) -> None:
+    """Looks for the dictionaries of a run that had not come to its end.
+
+    Raises:
+        ValueError: where a cell has none.
+    """
+    try:
+        for index in result.cells():
+            result.load_params(index)
+    except FileNotFoundError as error:
+        raise ValueError(
+            "result: got one of an interrupted run, which has no dictionaries yet, allowed: one of a "
+            "run that has ended"
+        ) from error
 
 
 def load(workdir: str | Path) -> Result:
@@ -305,9 +341,11 @@ def load(workdir: str | Path) -> Result:
 
     Raises:
         FileNotFoundError: when the folder holds no run.
-        ValueError: when the run ended before its first evaluation.
+        ValueError: when the run ended before its first evaluation, and for a study that is no sweep.
     """
     path, run = Path(workdir), as_now(read_run(workdir))
+    if not set(AXES) <= set(run.get("coords", {})):
+        _refuse_study(path, run)
     coords = {name: tuple(run["coords"][name]) for name in AXES}
     shape = tuple(len(values) for values in coords.values())
 
@@ -349,6 +387,24 @@ def load(workdir: str | Path) -> Result:
         load_snapshots=(
             partial(read, "snapshots", Snapshots) if run["settings"].get("snapshot_every") else None
         ),
+    )
+
+
+def _refuse_study(path: Path, run: Mapping[str, Any]) -> NoReturn:
+    """Says of a run that is no sweep where the sweep lies that it looks at.
+
+    Raises:
+        ValueError: always.
+    """
+    file, key = path / "config.flags", "--dictionaries="
+    flags = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    named = [line.removeprefix(key) for line in flags if line.startswith(key)]
+    folder = Path(named[-1]) if named else path / "dictionaries"
+    there = (folder / "run.json").exists()
+    allowed = f"the folder of its dictionaries ({str(folder)!r})" if there else "the workdir of a sweep"
+    name = run.get("study", {}).get("name")
+    raise ValueError(
+        f"workdir: got {str(path)!r}, which holds no sweep but the study {name}; allowed: {allowed}"
     )
 
 

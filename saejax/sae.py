@@ -227,24 +227,6 @@ def objective(
     return mse + l1 * sparsity
 
 
-def sample_objective(
-    params: Params,
-    x: Float[Array, "batch d_in"],
-    l1: Float[Array, ""] | float,
-    config: SAEConfig,
-    precision: Precision = "highest",
-    h: Float[Array, "batch d_sae"] | None = None,
-) -> Float[Array, " batch"]:
-    """Every sample's share of the objective: its mean over the batch is `objective`.
-
-    `h` are the activations, where another encoder than `encode` made them.
-    """
-    if h is None:
-        h = encode(params, x, config, precision)
-    error = decode(params, h, precision) - x
-    return jnp.mean(error**2, axis=-1) + l1 * sparsity_scale(config, h.shape[-1]) * h.sum(-1)
-
-
 def sparsity_scale(config: SAEConfig, d_sae: int) -> float:
     """What the reduction multiplies a sample's sum of activations by: 1 / d_sae or 1."""
     return 1.0 / d_sae if config.l1_reduction == "mean" else 1.0

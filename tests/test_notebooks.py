@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "experiments" / "notebooks"
 # What stands in for a notebook's cell of parameters.
 TINY = {
-    "tour": "STEPS = 20\nSEEDS = [0, 1]",
-    "grid": "FULL = False\nSTEPS = 20\nWORKDIR = 'grid'",
-    "activations": "FILES = []\nSTEPS = 20\nFOLDER = 'activations'",
+    "tour": "STEPS = 20\nSEEDS = [0, 1]\nARCHITECTURES = ['relu', 'topk']",
+    "grid": "FULL = False\nSTEPS = 20\nFOLDER = 'grid'",
+    "activations": "FILES = []\nNAME = 'made-up'\nSTEPS = 20\nFOLDER = 'activations'",
     "explore": "WORKDIR = ''\nSTEPS = 20",
 }
 NOTEBOOKS = sorted(path.stem for path in FOLDER.glob("*.ipynb"))

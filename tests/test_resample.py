@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 
 from saejax import resample
+from saejax.architectures import KINDS
 from saejax.resample import ANTHROPIC, AUXK, GHOST, OFF, ON, REVIVALS, Resample, observe, revive
 from saejax.sae import Params, SAEConfig
 
@@ -186,6 +187,47 @@ def test_the_first_draw_has_the_probability_of_the_loss_or_its_square(reduction,
     assert stats.chisquare(counts, N_KEYS * p).pvalue > 1e-3
     for other in (q, np.full(BATCH, 1 / BATCH)):
         assert stats.chisquare(counts, N_KEYS * other).pvalue < 1e-9, "too alike to tell apart"
+
+
+def decoded(h, params, x):
+    """The squared error of each sample, by hand."""
+    return ((h @ np.float64(params.W_dec) - centred(params, x)) ** 2).mean(1)
+
+
+@each_way
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("kind", ["jumprelu", "gated"])
+def test_the_loss_of_a_sample_has_its_architectures_own_penalty(kind, reduction, way):
+    own, l1 = KINDS[kind](), 4.0
+    params, state, x = make(True)
+    config = SAEConfig(reduction, use_b_dec=True)
+    pre = centred(params, x) @ np.float64(params.W_enc) + np.float64(params.b_enc)
+    if kind == "jumprelu":
+        params = params._replace(log_threshold=jnp.full(D_SAE, jnp.log(0.5)))
+        h = np.where(pre > 0.5, pre, 0)
+        penalty = (h > 0).sum(1)
+    else:
+        params = params._replace(r_mag=jnp.full(D_SAE, 0.5), b_mag=jnp.full(D_SAE, 1.0))
+        mag = (pre - np.float64(params.b_enc)) * np.exp(0.5) + 1.0
+        h = np.where(pre > 0, np.maximum(mag, 0), 0)
+        penalty = np.maximum(pre, 0).sum(1)
+    state = state._replace(mu=params, nu=params)
+    scale = 1 / D_SAE if reduction == "mean" else 1
+
+    def one(key):
+        dead = jnp.array(DEAD)
+        new, _ = revive(key, params, state, dead, x, l1, config, RULE, revival=way, architecture=own)
+        return new.W_dec
+
+    W_dec = np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), N_KEYS)))
+    counts = np.bincount(taken(W_dec[:, DEAD][:, :1], params, x)[:, 0], minlength=BATCH)
+
+    def share(penalty):
+        p = (decoded(h, params, x) + l1 * scale * penalty) ** (2 if way == ANTHROPIC else 1)
+        return N_KEYS * p / p.sum()
+
+    assert stats.chisquare(counts, share(penalty)).pvalue > 1e-3
+    assert stats.chisquare(counts, share(h.sum(1))).pvalue < 1e-9, "too alike to tell apart"
 
 
 @each_way

@@ -2,12 +2,13 @@
 
 import csv
 import json
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
-from saejax import Params, SAEConfig, Settings, Sweep, Synthetic, load, train
+from saejax import Params, SAEConfig, Settings, Sweep, Synthetic, load, save, train
 from saejax.result import ABSENT, Result, final_values
 from saejax.runlog import (
     RunLog,
@@ -15,8 +16,10 @@ from saejax.runlog import (
     cell_name,
     discard,
     read_rows,
+    read_run,
     write_arrays,
     write_bytes,
+    write_run,
     write_text,
 )
 from saejax.sweep import AXES
@@ -397,6 +400,116 @@ def test_a_run_that_ended_before_its_first_evaluation_is_a_clear_error(interrupt
     run = copy_run(interrupted, tmp_path / "run", text)
     with pytest.raises(ValueError, match="ended before its first evaluation"):
         load(run)
+
+
+# ---------------------------------------------------------------------------------------- copies
+
+
+def broken_at(at, load_params):
+    """Weights of the cells, up to one at which the disk is full."""
+    calls = []
+
+    def load(index):
+        calls.append(index)
+        if len(calls) > at:
+            raise OSError("disk full")
+        return load_params(index)
+
+    return load
+
+
+def test_a_run_is_marked_as_its_writer_says_whatever_the_run_said(tmp_path):
+    for finished in (True, False):
+        write_run(tmp_path, {"d_in": 3, "finished": not finished}, finished)
+        assert read_run(tmp_path) == {"d_in": 3, "finished": finished}
+
+
+def test_a_copy_of_a_run_that_ended_has_ended(finished, tmp_path):
+    path, result = finished
+    for i, own in enumerate((result, load(path))):
+        again = load(save(own, tmp_path / str(i)))
+        assert again.run["finished"] is True
+        assert_same_numbers(again.final, result.final)
+
+
+@pytest.mark.parametrize("was_there", [False, True])
+@pytest.mark.parametrize("kind", ["absent", "loaded"])
+def test_a_copy_that_fails_leaves_nothing(finished, was_there, kind, tmp_path):
+    path, result = finished
+    result = load(path) if kind == "loaded" else result
+    if was_there:
+        (tmp_path / "copy").mkdir()
+    with pytest.raises(OSError, match="disk full"):
+        save(replace(result, load_params=broken_at(3, result.load_params)), tmp_path / "copy")
+    assert [p.name for p in tmp_path.rglob("*")] == ["copy"] * was_there
+
+
+def test_while_a_copy_is_written_it_is_no_run_that_ended(finished, tmp_path):
+    result, seen = load(finished[0]), []
+
+    def look(index):
+        seen.append(read_run(tmp_path / "copy")["finished"])
+        return result.load_params(index)
+
+    save(replace(result, load_params=look), tmp_path / "copy")
+    assert seen == [False] * N_CELLS
+
+
+def test_an_interrupted_run_without_dictionaries_is_not_copied(finished, interrupted, tmp_path):
+    part, first = load(interrupted), load(finished[0])
+
+    def some(index):
+        return (first if index == part.cells()[0] else part).load_params(index)
+
+    mixed = replace(part, load_params=some)
+    for result in (part, mixed):
+        with pytest.raises(
+            ValueError,
+            match="result: got one of an interrupted run, which has no dictionaries yet, all",
+        ):
+            save(result, tmp_path / "copy")
+    assert not any(tmp_path.iterdir())
+
+
+def test_the_copy_of_a_run_killed_before_it_was_marked_is_not_marked_either(finished, tmp_path):
+    result = load(finished[0])
+    again = load(save(replace(result, run=result.run | {"finished": False}), tmp_path / "copy"))
+    assert again.run["finished"] is False
+    assert again.dictionary(seed=4, ratio=1, l1=0.1).W_dec.shape == (8, 6)
+
+
+def test_a_copy_onto_the_same_run_is_refused(finished, tmp_path):
+    path, result = finished
+    save(result, tmp_path / "copy")
+    before = contents(tmp_path)
+    for target in (path, tmp_path / "copy"):
+        with pytest.raises(FileExistsError, match="holds a run already"):
+            save(result, target)
+    assert contents(tmp_path) == before
+
+
+# ---------------------------------------------------------------------------------------- studies
+
+
+@pytest.mark.parametrize(
+    "run", [{}, {"coords": {"l1": [0.1], "d_sae": [4], "seed": [0]}}], ids=["interrupted", "ended"]
+)
+def test_the_workdir_of_a_study_in_stages_says_where_its_sweep_lies(finished, run, tmp_path):
+    path, result = finished
+    study = tmp_path / "study"
+    study.mkdir()
+    write_run(study, {"study": {"name": "gpt2"}, **run}, bool(run))
+    say = re.escape(f"workdir: got {str(study)!r}, which holds no sweep but the study gpt2; allowed: ")
+    with pytest.raises(ValueError, match=f"{say}the workdir of a sweep$"):
+        load(study)
+    save(result, study / "dictionaries")
+    at = re.escape(repr(str(study / "dictionaries")))
+    with pytest.raises(ValueError, match=rf"{say}the folder of its dictionaries \({at}\)$"):
+        load(study)
+    (study / "config.flags").write_text(f"--steps=9\n--dictionaries={path}\n")
+    at = re.escape(repr(str(path)))
+    with pytest.raises(ValueError, match=rf"{say}the folder of its dictionaries \({at}\)$"):
+        load(study)
 
 
 # ---------------------------------------------------------------------------------------- names

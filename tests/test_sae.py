@@ -18,7 +18,6 @@ from saejax.sae import (
     mse_and_sparsity,
     objective,
     project,
-    sample_objective,
     standard,
     unit_rows,
 )
@@ -89,17 +88,6 @@ def test_encode_decode_and_objective_by_hand(config):
     assert_close(decode(params, jnp.array(h, jnp.float32)), x_hat, 5e-6)
     assert_close(mse_and_sparsity(config, "highest", params, x), (mse, sparsity))
     assert_close(objective(params, x, L1, config), mse + L1 * sparsity)
-
-
-@each_config
-def test_sample_objective_by_hand_and_its_mean_is_the_objective(config):
-    params, x = make(config, 1)
-    h, x_hat, mse, sparsity = by_hand(params, x, config)
-    scale = 1 / D_SAE if config.l1_reduction == "mean" else 1
-    each = ((x_hat - np.float64(x)) ** 2).mean(1) + L1 * scale * h.sum(1)
-    got = sample_objective(params, x, L1, config)
-    assert_close(got, each)
-    assert_close(got.mean(), mse + L1 * sparsity)
 
 
 def test_bf16_rounds_the_operands_of_every_product():

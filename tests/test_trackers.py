@@ -17,6 +17,7 @@ from saejax.runlog import cell_name
 from saejax.sweep import AXES
 from saejax.trackers import TensorBoard, Tracker, Tracking, WandB, as_trackers, events
 from saejax.trackers import wandb as of_wandb
+from saejax.trackers.interface import fingerprint
 
 COORDS = {"dataset": ("mine",), "seed": (0, 1), "ratio": (1.0, 2.0), "l1": (0.01, 0.1), "lr": (1e-3,),
           "resample": ("off",), "architecture": ("relu",), "k": (0,)}  # fmt: skip
@@ -61,10 +62,14 @@ def result():
     )  # fmt: skip
 
 
-def run(trackers, steps=STEPS, ends=True, patience=60.0):
+ABOUT = {"settings": {"steps": 30}, "d_in": 4}
+OTHER = {**ABOUT, "settings": {"steps": 30, "seed": 1}}
+
+
+def run(trackers, steps=STEPS, ends=True, patience=60.0, about=ABOUT):
     """What a run does with its trackers."""
     with Tracking(trackers, patience) as tracking:
-        tracking.start({"settings": {"steps": 30}, "d_in": 4}, COORDS, D_SAE)
+        tracking.start(about, COORDS, D_SAE)
         for step in steps:
             tracking.evaluation(step, COORDS, D_SAE, measured(step))
         if ends:
@@ -160,6 +165,37 @@ def test_a_run_that_goes_on_has_every_step_once(tmp_path):
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_two_sweeps_in_one_folder_keep_their_own_files(tmp_path):
+    run([TensorBoard(tmp_path)], STEPS[:2])
+    first = {p: p.read_bytes() for p in tmp_path.rglob("*tfevents*")}
+    tracker = TensorBoard(tmp_path)
+    for _ in range(2):  # the second time it goes on
+        run([tracker], about=OTHER)
+        both = {*tmp_path.rglob("*tfevents*")}
+        assert len(both) == 2 * len(first)
+        assert {p: p.read_bytes() for p in first} == first
+    (file,) = {*(tmp_path / CELLS[0]).iterdir()} - {*first}
+    assert curve(file, "mse") == expected(CELLS[0], "mse")
+
+
+def test_a_run_that_goes_on_and_measures_nothing_keeps_its_files(tmp_path):
+    run([TensorBoard(tmp_path)])
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*tfevents*")}
+    run([TensorBoard(tmp_path)], steps=(), ends=False)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*tfevents*")} == before
+
+
+@pytest.mark.parametrize("name", ["coords", "d_sae", "settings", "architectures", "data", "study"])
+def test_the_fingerprint_is_of_what_makes_a_run_the_same_run(name):
+    whole = {name: {"b": (1, 2), "a": 0.5}, "d_in": 4}
+    own = fingerprint(whole)
+    assert re.fullmatch("[0-9a-f]{12}", own)
+    # Neither what is noted while it goes on, nor how it is written, nor the way through a file.
+    later = json.loads(json.dumps({"resumed": [1], "d_in": 4, name: {"a": 0.5, "b": [1, 2]}}))
+    assert fingerprint(later) == own
+    assert fingerprint({name: {"b": (1, 3), "a": 0.5}, "d_in": 4}) != own
+
+
 def test_tensorboard_itself_reads_the_files(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     run([TensorBoard(tmp_path)])
@@ -211,13 +247,13 @@ def records(file):
             parts = b""
 
 
-def offline(folder):
-    """Run, exit code and pictures of the only offline run of a folder; its rows by step."""
+def offline(folder, own="*"):
+    """Run, exit code and pictures of the only offline run (of an id) of a folder; its rows by step."""
     import wandb
     from wandb.proto.wandb_internal_pb2 import Record
 
     wandb.teardown()  # Its process writes the last of the file when it ends.
-    (file,) = folder.glob("wandb/offline-run-*/*.wandb")
+    (file,) = folder.glob(f"wandb/offline-run-*-{own}/*.wandb")
     rows, about = {}, {}
     for record in map(Record.FromString, records(file)):
         kind = record.WhichOneof("record_type")
@@ -269,6 +305,16 @@ def test_a_run_that_goes_on_offline_is_one_run_with_every_step_once(wandb, tmp_p
     after, rows = offline(tmp_path)
     assert after["run"].run_id == before["run"].run_id
     assert {step: len(own) for step, own in rows.items()} == dict.fromkeys(STEPS, 1)
+
+
+def test_two_sweeps_in_one_folder_are_two_runs_of_wandb(wandb, tmp_path):
+    tracker = WandB(dir=tmp_path)
+    run([tracker])
+    run([tracker], STEPS[:2], ends=False, about=OTHER)
+    first, second = (offline(tmp_path, fingerprint(about)) for about in (ABOUT, OTHER))
+    assert [[*rows] for _, rows in (first, second)] == [[10, 20, 30], [10, 20]]
+    assert [about["exit"] for about, _ in (first, second)] == [0, 1]
+    assert {p.name for p in (tmp_path / "wandb").glob("*.txt")} == set()
 
 
 def test_steps_that_the_server_has_are_not_sent_again(wandb, tmp_path):
@@ -379,9 +425,12 @@ def test_a_tracker_that_fails_in_close_too_is_told_of_once():
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
-def test_a_tracker_that_asks_to_end_is_heard(stop):
-    with pytest.raises(stop):
-        run([Kept("evaluation", stop())])
+def test_a_tracker_cannot_end_the_run(stop):
+    good = Kept()
+    with pytest.warns(UserWarning, match=f"the run goes on without it: {stop.__name__}: bye") as caught:
+        run([Kept("evaluation", stop("bye")), good])
+    assert len(caught) == 1
+    assert good.names == WHOLE
 
 
 def test_a_slow_tracker_does_not_hold_up_the_steps_and_is_waited_for_at_the_end():

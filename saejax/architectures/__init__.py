@@ -27,6 +27,7 @@ __all__ = [
     "Swept",
     "TopK",
     "as_architecture",
+    "describe",
     "described",
 ]
 
@@ -40,13 +41,36 @@ def as_architecture(name: str, value: Any, allowed: str) -> Architecture:
         allowed: what is, in words.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: for anything else, and for an architecture that encodes or decodes otherwise than
+            its kind does, as which it would be exported.
     """
     if isinstance(value, Architecture):
+        theirs, own = KINDS.get(value.kind), type(value)
+        if theirs and (own.encode is not theirs.encode or own.decode is not theirs.decode):
+            raise ValueError(
+                f"kind: got {value.kind!r} of {own.__name__}, which has an encoder or decoder of its "
+                f"own, allowed: a new name, none of {', '.join(KINDS)}"
+            )
         return value
     if isinstance(value, str) and value in KINDS:
         return KINDS[value]()
     raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
+
+
+def describe(own: Architecture, d_in: int) -> dict[str, Any]:
+    """What tells an architecture from another, JSON types only.
+
+    Its constants; of a class that is none of the library's also what its functions compute.
+
+    Args:
+        own: the architecture.
+        d_in: of the data.
+
+    Raises:
+        ValueError: where its functions fail on inputs of that size.
+    """
+    library = type(own) is KINDS.get(own.kind)
+    return own.describe(d_in) | ({} if library else {"program": own.program(d_in)})
 
 
 def described(run: Mapping[str, Any], name: str) -> str:

@@ -13,6 +13,7 @@ class is the ReLU with an L1 penalty; the others override what their papers do d
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -20,14 +21,17 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from saejax import sae
-from saejax.identity import program
+from saejax import identity, sae
 from saejax.precision import Precision
 from saejax.sae import STANDARD, Params, SAEConfig
 
 Scalar = Float[Array, ""]
 Objective = Callable[..., Scalar]
 Self = TypeVar("Self", bound="Architecture")
+
+
+class Untraceable(ValueError):
+    """An objective that fails on inputs of some width."""
 
 
 class Swept(NamedTuple):
@@ -151,9 +155,9 @@ class Architecture:
     def penalized(
         self, params: Params, x: Float[Array, "batch d_in"], h: Float[Array, "batch d_sae"],
         config: SAEConfig = STANDARD,
-    ) -> Scalar:  # fmt: skip
-        """Sum over a batch of what the coefficient multiplies, before the reduction: here of h."""
-        return h.sum()
+    ) -> Float[Array, " batch"]:  # fmt: skip
+        """Of each sample what the coefficient multiplies, before the reduction: here the sum of h."""
+        return h.sum(-1)
 
     def lowered(
         self, params: Params, x: Float[Array, "batch d_in"], swept: Swept, config: SAEConfig,
@@ -201,12 +205,61 @@ class Architecture:
         """
         return params
 
-    def describe(self) -> dict[str, Any]:
-        """Its constants, JSON types only; of an objective what tells it from another."""
+    def describe(self, d_in: int = 2) -> dict[str, Any]:
+        """Its constants, JSON types only; of an objective what tells it from another.
+
+        Args:
+            d_in: of the data, which an objective may capture arrays for.
+
+        Raises:
+            ValueError: for an objective that fails there or returns no scalar.
+        """
         own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "objective"}
         if self.objective is not None:
-            own["objective"] = _trace(self.objective)
+            own["objective"] = _trace(self.objective, d_in)
         return {"kind": self.kind, **own}
+
+    def program(self, d_in: int) -> str:
+        """SHA-256 of what its functions and the gradient of its loss compute.
+
+        Args:
+            d_in: of the data. Batch and width are small ones, so that it tells nothing of a sweep.
+
+        Raises:
+            ValueError: where one of the functions fails.
+        """
+        batch, d_sae, own = 8, 32, self.prepared((1,))
+
+        def everything(
+            key: Any, params: Params, x: Any, h: Any, dead: Any, l1: Any, k: Any, bias: Any
+        ) -> Any:
+            rest = x, Swept(l1, k), STANDARD
+            loss = own.loss(params, *rest)
+            return (
+                own.init(key, d_in, d_sae, STANDARD),
+                own.encode(params, x, k),
+                own.decode(params, h),
+                loss,
+                jax.grad(lambda p: own.loss(p, *rest).total)(params),
+                own.penalized(params, x, h),
+                own.settle(params, loss),
+                own.revive(params, dead, bias),
+                own.dead_gradient(params, dead, *rest) if "auxk" in own.revivals else None,
+            )
+
+        key = jax.eval_shape(lambda: jax.random.key(0))
+        x, h, number = (
+            jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, d_in), (batch, d_sae), ())
+        )
+        dead = jax.ShapeDtypeStruct((d_sae,), jnp.bool_)
+        try:
+            params = jax.eval_shape(lambda k: own.init(k, d_in, d_sae, STANDARD), key)
+            return identity.program(everything, key, params, x, h, dead, number, number, number)
+        except Exception as error:
+            raise ValueError(
+                f"architecture: got {self.name!r}, whose functions fail for d_in {d_in}, d_sae {d_sae} "
+                f"and {batch} samples: {error}; allowed: one for any d_sae and batch"
+            ) from error
 
     def with_objective(self: Self, name: str, objective: Objective) -> Self:
         """The same SAE trained for another objective, to stand beside this one in a sweep.
@@ -227,26 +280,31 @@ class Architecture:
                 f"objective: got one for {self.name!r}, allowed: ReLU and TopK; of the others some "
                 "weights are trained by their own loss alone"
             )
-        _trace(objective)
+        # One that captures arrays of the data's d_in fits no other; the plan of a run tries it again.
+        with suppress(Untraceable):
+            _trace(objective, d_in=2)
         return replace(self, name=name, objective=objective)
 
 
-def _trace(objective: Objective) -> str:
-    """What tells an objective from others.
+def _trace(objective: Objective, d_in: int) -> str:
+    """What tells an objective from others, on inputs of a width.
 
     Raises:
         ValueError: where it returns no scalar.
     """
-    batch, d_in, d_sae = 4, 2, 3
+    batch, d_sae = 4, 3
     shapes = (d_in, d_sae), (d_sae,), (d_sae, d_in), (d_in,)
     params = Params(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))  # pyright: ignore
     x, h, l1 = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, d_in), (batch, d_sae), ()))
-    out = jax.eval_shape(objective, params, x, h, x, l1)
+    try:
+        out = jax.eval_shape(objective, params, x, h, x, l1)
+    except (TypeError, ValueError) as error:
+        raise Untraceable(f"objective: fails on inputs of width {d_in}: {error}") from error
     if getattr(out, "shape", None) != ():
         raise ValueError(
             f"objective: got a function that returns {out}, allowed: one that returns a scalar"
         )
-    return program(objective, params, x, h, x, l1)
+    return identity.program(objective, params, x, h, x, l1, trained=True)
 
 
 def largest(h: Float[Array, "batch d_sae"]) -> Float[Array, " d_sae"]:

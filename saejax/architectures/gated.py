@@ -87,9 +87,9 @@ class Gated(Architecture):
     def penalized(
         self, params: Params, x: Float[Array, "batch d_in"], h: Float[Array, "batch d_sae"],
         config: SAEConfig = STANDARD,
-    ) -> Scalar:  # fmt: skip
-        """Sum of the gate's activations over the batch."""
-        return sae.encode(params, x, config).sum()
+    ) -> Float[Array, " batch"]:  # fmt: skip
+        """Of each sample the sum of the gate's activations."""
+        return sae.encode(params, x, config).sum(-1)
 
     def revive(self, params: Params, dead: Bool[Array, " d_sae"], bias: Scalar | float) -> Params:
         """Magnitudes of revived latents equal their gate again."""

@@ -96,9 +96,9 @@ class JumpReLU(Architecture):
 
     def penalized(
         self, params: Params, x: Float[Array, "batch d_in"], h: Latents, config: SAEConfig = STANDARD
-    ) -> Scalar:
-        """Number of active latents, summed over the batch."""
-        return jnp.sum(h > 0, dtype=jnp.float32)
+    ) -> Float[Array, " batch"]:
+        """Number of active latents of each sample."""
+        return jnp.sum(h > 0, axis=-1, dtype=jnp.float32)
 
     def revive(self, params: Params, dead: Bool[Array, " d_sae"], bias: Scalar | float) -> Params:
         """The thresholds of revived latents start anew."""

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from saejax import sae
 from saejax.architectures.base import Loss, Swept, largest
 from saejax.architectures.topk import BatchTopK
-from saejax.checks import as_python
+from saejax.checks import as_python, check_number
 from saejax.precision import Precision, matmul
 from saejax.sae import Params, SAEConfig
 
@@ -53,13 +53,15 @@ class Matryoshka(BatchTopK):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        shares = tuple(as_python(self.prefixes))
+        allowed = "rising shares of d_sae above 0, the last 1"
+        given = as_python(self.prefixes)
+        if not isinstance(given, list | tuple):
+            raise ValueError(f"prefixes: got {self.prefixes!r}, allowed: {allowed}")
+        shares = tuple(check_number("prefixes", share, allowed) for share in given)
         whole = bool(shares) and shares[-1] == 1
         if not whole or any(a >= b for a, b in zip((0.0, *shares), shares, strict=False)):
-            raise ValueError(
-                f"prefixes: got {self.prefixes!r}, allowed: rising shares of d_sae above 0, the last 1"
-            )
-        object.__setattr__(self, "prefixes", tuple(map(float, shares)))
+            raise ValueError(f"prefixes: got {self.prefixes!r}, allowed: {allowed}")
+        object.__setattr__(self, "prefixes", shares)
 
     def sizes(self, d_sae: int) -> tuple[int, ...]:
         """Latents of each prefix, at least one and none twice."""

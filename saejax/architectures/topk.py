@@ -63,6 +63,8 @@ class TopK(Architecture):
     kind: ClassVar[str] = "topk"
     reads: ClassVar[str] = "k"
     revivals: ClassVar[tuple[str, ...]] = ("off", "on", "anthropic", "auxk")
+    # Measured on a CPU. What `top_k` sorts in on an accelerator was never measured.
+    temporaries: ClassVar[tuple[int, int]] = (0, 0)
     source: ClassVar[str] = (
         "Gao et al. (2024), Scaling and evaluating sparse autoencoders (arXiv 2406.04093)"
     )
@@ -81,9 +83,9 @@ class TopK(Architecture):
         """The same for a sweep of these k."""
         return replace(self, most=max(ks))
 
-    def describe(self) -> dict[str, Any]:
-        """Its constants, JSON types only."""
-        return {name: value for name, value in super().describe().items() if name != "most"}
+    def describe(self, d_in: int = 2) -> dict[str, Any]:
+        """See `Architecture.describe`; what a sweep's k are is no constant."""
+        return {name: value for name, value in super().describe(d_in).items() if name != "most"}
 
     def encode(
         self, params: Params, x: Float[Array, "batch d_in"], k: Scalar | float = 0,

@@ -60,13 +60,11 @@ class _Beside:
             self._warn(f"has not ended after {patience:g} s and is left behind")
 
     def _tell(self) -> None:
-        """Says in the thread of the run, once, that the tracker failed; passes on that it is to end."""
+        """Says in the thread of the run, once, that the tracker failed."""
         failure = self._failure
         if failure is None or self._told:
             return
         self._told = True
-        if not isinstance(failure, Exception):
-            raise failure
         self._warn(f"failed, and the run goes on without it: {type(failure).__name__}: {failure}")
 
     def _warn(self, text: str) -> None:
@@ -78,7 +76,8 @@ class Tracking:
 
     A tracker works in a thread of its own: a slow one is waited for at the end alone, and no longer
     than `patience`. The first exception of a tracker becomes a warning in the thread of the run, and
-    of its further calls only `close` is made. KeyboardInterrupt and SystemExit are passed on.
+    of its further calls only `close` is made. That goes for SystemExit too: Ctrl-C and signals arrive
+    in the main thread, so that what a tracker raises is never the user's wish to end.
 
     Args:
         trackers: none is fine.

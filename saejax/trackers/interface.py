@@ -1,6 +1,8 @@
 """What a tracker is, and what the trackers of this package show: curves of cells, and heat maps."""
 
+import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -9,6 +11,7 @@ import numpy as np
 from saejax.result import Result
 from saejax.runlog import Coords, cell_name
 from saejax.sweep import AXES
+from saejax.workdir import SAME
 
 # `frozen_at` of a cell that trains; any other value is the step at which it ended, or no cell at all.
 TRAINS = -1
@@ -53,6 +56,18 @@ class Tracker(Protocol):
     def close(self) -> None:
         """Nothing more will come; called once, also after a failure."""
         ...
+
+
+def fingerprint(run: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits that are the same for a run that goes on, and others for another run.
+
+    The head of the SHA-256 of what makes a run the same run (`saejax.workdir.SAME`), as JSON.
+
+    Args:
+        run: what `run.json` holds.
+    """
+    same = json.dumps({name: run.get(name) for name in SAME}, sort_keys=True)
+    return hashlib.sha256(same.encode()).hexdigest()[:12]
 
 
 def curves(

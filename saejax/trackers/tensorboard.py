@@ -10,10 +10,7 @@ import numpy as np
 from saejax.result import Result
 from saejax.runlog import Coords
 from saejax.trackers import events
-from saejax.trackers.interface import curves, heat_maps
-
-# Ends the names of the files that are ours to remove.
-SUFFIX = ".saejax"
+from saejax.trackers.interface import curves, fingerprint, heat_maps
 
 
 class TensorBoard:
@@ -23,7 +20,8 @@ class TensorBoard:
     cells are compared in it, chosen by patterns of their names (`ratio-2_.*seed-0`) and coloured by
     one (`l1-([^_]*)`). As tags of one run, a thousand cells and ten metrics would be ten thousand
     charts of one line each. Files are open while a line is written and no longer, so that their
-    number is not bounded by that of open files. Nothing needs to be installed to write them.
+    number is not bounded by that of open files. Nothing needs to be installed to write them. Names of
+    files tell which run wrote them: one that goes on writes its own anew, and no others.
 
     Args:
         folder: gets a folder for every cell, and the heat maps.
@@ -31,20 +29,23 @@ class TensorBoard:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self._file = ""
+        self._file = self._suffix = ""
 
     def start(self, run: Mapping[str, Any], coords: Coords, d_sae: tuple[int, ...]) -> None:
-        """Removes what an earlier process has written of the run: it comes again."""
-        for file in self.folder.glob(f"**/events.out.tfevents.*{SUFFIX}"):
-            file.unlink()
-        # TensorBoard reads the files of a run in the order of their names.
-        self._file = f"events.out.tfevents.{int(time.time()):010d}{SUFFIX}"
+        """Keeps which run it is."""
+        self._file, self._suffix = "", f".{fingerprint(run)}.saejax"
 
     def evaluation(
         self, step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
     ) -> None:
-        """Appends the numbers of every cell to its file."""
+        """Appends the numbers of every cell to its file; the first time in place of earlier files."""
         now = time.time()
+        if not self._file:
+            # What an earlier process has written of the run comes again.
+            for file in self.folder.glob(f"**/events.out.tfevents.*{self._suffix}"):
+                file.unlink()
+            # TensorBoard reads the files of a run in the order of their names.
+            self._file = f"events.out.tfevents.{int(now):010d}{self._suffix}"
         for cell, values in curves(coords, measured):
             self._append(self.folder / cell, events.scalars(now, step, values))
 

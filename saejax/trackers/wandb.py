@@ -2,7 +2,6 @@
 
 import io
 import shutil
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ import numpy as np
 from PIL import Image
 
 from saejax.result import Result
-from saejax.runlog import Coords, write_text
-from saejax.trackers.interface import curves, heat_maps
+from saejax.runlog import Coords
+from saejax.trackers.interface import curves, fingerprint, heat_maps
 
 # Seconds that the server has to answer at the start, and to take what is left at the end.
 START, END = 30, 30
@@ -22,10 +21,10 @@ class WandB:
     """Logs a sweep as one run of Weights & Biases.
 
     Curves are called METRIC/CELL, so that a metric is a section of the page. W&B advises fewer than
-    10,000 curves a run: of larger sweeps TensorBoard shows more. The run's name on the server is kept
-    in the folder `wandb`, and one that goes on is found again by it. Without the network a run that
-    goes on is written anew as a whole, in place of its earlier part, because `wandb sync` of a second
-    part would replace the first.
+    10,000 curves a run: of larger sweeps TensorBoard shows more. The run's id on the server follows
+    from what it does, and one that goes on is found again by it. Without the network a run that goes
+    on is written anew as a whole, in place of its earlier part, because `wandb sync` of a second part
+    would replace the first.
 
     Args:
         project: that gets the run.
@@ -62,7 +61,7 @@ class WandB:
 
     def start(self, run: Mapping[str, Any], coords: Coords, d_sae: tuple[int, ...]) -> None:
         """Keeps what is known of the run, for its page."""
-        self._config = dict(run)
+        self._config, self._run, self._finished = dict(run), None, False
 
     def evaluation(
         self, step: int, coords: Coords, d_sae: tuple[int, ...], measured: Mapping[str, np.ndarray]
@@ -95,10 +94,7 @@ class WandB:
     def _open(self) -> Any:
         folder = self.dir / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
-        file = folder / "run_id.txt"
-        if not file.exists():
-            write_text(file, uuid.uuid4().hex[:12])
-        own = file.read_text(encoding="utf-8")
+        own = fingerprint(self._config)
         for earlier in folder.glob(f"offline-run-*-{own}"):
             shutil.rmtree(earlier)
         return self._wandb.init(
