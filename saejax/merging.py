@@ -285,9 +285,10 @@ def _swept(a: Result, b: Result, where: dict[str, Any]) -> dict[str, Any]:
 
 def _paired(both: np.ndarray) -> dict[str, Any]:
     """Means, difference and interval of pairs [seed, 2]."""
+    both = both.astype(float)
     n, by_seed = len(both), both[:, 1] - both[:, 0]
     half = None
     if n > 1:
         half = float(stats.t.ppf(0.975, n - 1) * by_seed.std(ddof=1) / np.sqrt(n))
-    mean = both.mean(0)
-    return {"a": mean[0], "b": mean[1], "difference": by_seed.mean(), "+-": half, "seeds": n}
+    a, b = both.mean(0).tolist()
+    return {"a": a, "b": b, "difference": float(by_seed.mean()), "+-": half, "seeds": n}
