@@ -326,6 +326,8 @@ def _phases(at: Sizes, group: GroupSizes) -> dict[str, Phase]:
         measure = max(3 * A + W, C + 2 * W, 4 * W) + X
     else:
         measure = max(2 * A + 2 * W if single else 3 * A + W, C + 3 * W) + X
+    # Which latents fire, beside whether their features are there.
+    measure += A if at.n_features else 0
     sliced = 0 if single or whole or at.n_source == 1 else 2 * by_source * s.eval_batches * X
     phases["measure"] = Phase(always + sliced, k * measure)
     return phases

@@ -117,9 +117,7 @@ class Plan:
                 p.architecture.name: describe(p.architecture, self.source.d_in)
                 for p in self.sweep.parts
             },
-            "metrics": {
-                name: program(own, _seen(self, self.groups[0])) for name, own in self.metrics.items()
-            },
+            "metrics": {name: _program(own, self) for name, own in self.metrics.items()},
             "cell_batch": list(self.cell_batches),
             "layout": self.layout._asdict(),
             "data": {name: source.describe() for name, source in self.sources.items()},
@@ -182,9 +180,20 @@ def make_plan(
     return plan
 
 
-def _seen(plan: Plan, group: Group) -> Seen:
+def _program(own: Metric, plan: Plan) -> str:
+    """What tells a metric from others, whatever the widths and devices of the sweep."""
+    group = plan.groups[0]
+    try:
+        return program(own, _seen(plan, group._replace(d_sae=32), batch=8))
+    except Exception:
+        # It holds arrays of the cells' own sizes, and so is one for these alone.
+        return program(own, _seen(plan, group))
+
+
+def _seen(plan: Plan, group: Group, batch: int | None = None) -> Seen:
     """The shapes that a user's metric is going to see of the SAEs of a group."""
-    batch, d_in, d_sae = plan.local.batch, plan.source.d_in, group.d_sae
+    d_in, d_sae = plan.source.d_in, group.d_sae
+    batch = batch or plan.local.batch
 
     def like(*shape: int, dtype: Any = jnp.float32) -> Any:
         return jax.ShapeDtypeStruct(shape, dtype)

@@ -20,7 +20,7 @@ from saejax.data import synthetic
 from saejax.data.synthetic import Synthetic, Truth
 from saejax.metrics import cosines
 from saejax.result import Result
-from saejax.sweep import stream
+from saejax.sweep import AXES, stream
 
 
 def truth_of(spec: Synthetic, seed: int) -> Truth:
@@ -182,7 +182,7 @@ def of_saes(grid: Result, plan: Comparison) -> dict[str, Float[np.ndarray, "seed
         wheres = [{"ratio": 1.0}, {}] if 1.0 in grid.coords["ratio"] else [{}]
         for where in wheres:
             best = grid.best("mmcs_true_to_dict", dataset=dataset, **where)
-            at = {name: best[name] for name in ("dataset", "ratio", "l1", "lr", "resample")}
+            at = {name: best[name] for name in AXES if name != "seed"}
             chosen = np.ix_(*grid.select(**at))
             trained = grid.final["frozen_at"][chosen] < 0
             cosine = np.where(trained[..., None], grid.best_cosine[-1][chosen], np.nan)

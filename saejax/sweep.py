@@ -228,7 +228,7 @@ def _by_architecture(
     name: str, values: Any, readers: tuple[str, ...], allowed: str, check: Callable[..., Any]
 ) -> dict[str, tuple]:
     """The values of an axis for every architecture that reads it."""
-    if values is None:
+    if values is None and name != "resample":
         return {}
     if not readers:
         raise ValueError(f"{name}: got {values!r}, allowed: nothing, because no architecture reads it")

@@ -52,7 +52,7 @@ def sae(b_dec=True, seed=0):
 
 def dense(params, x):
     """The encoder in float64, and where rounding does not decide what is active."""
-    W_enc, b_enc, _, b_dec = (None if a is None else np.float64(a) for a in params)
+    W_enc, b_enc, _, b_dec = (None if a is None else np.float64(a) for a in params[:4])
     h = (np.float64(x) - (0 if b_dec is None else b_dec)) @ W_enc + b_enc
     return np.maximum(h, 0), np.abs(h) > 1e-5
 

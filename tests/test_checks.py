@@ -154,11 +154,11 @@ WRONG = [
     (Resample, {"bias": NAN}, "resample bias: got nan, allowed: a finite number"),
     (Resample, {"bias": -INF}, "resample bias: got -inf, allowed: a finite number"),
     (Resample, {"bias": None}, "resample bias: got None, allowed: a finite number"),
-    (Sweep, {"l1": None}, "l1: got None, allowed: a number, 0 or more, up to 1e18, or a sequence of"),
+    (Sweep, {"l1": [None]}, "l1: got None, allowed: a number, 0 or more, up to 1e18"),
     (Sweep, {"l1": "0.1"}, "l1: got '0.1', allowed: a number, 0 or more, up to 1e18, or a sequence"),
     (Sweep, {"l1": ["0.1"]}, "l1: got '0.1', allowed: a number, 0 or more, up to 1e18"),
     (Sweep, {"l1": b"ab"}, "l1: got b'ab', allowed: a number, 0 or more"),
-    (Sweep, {"l1": {0.1: 1}}, "l1: got {0.1: 1}, allowed: a number, 0 or more, up to 1e18, or a seq"),
+    (Sweep, {"l1": {0.1: 1}}, "l1: got values for 0.1, allowed: for relu"),
     (Sweep, {"l1": Unordered([0.1])}, "l1: got Unordered({0.1}), allowed: a number, 0 or more, up to"),
     (Sweep, {"l1": [[0.1], [0.2]]}, "l1: got [0.1], allowed: a number, 0 or more, up to 1e18"),
     (Sweep, {"l1": np.ones((2, 2))}, "l1: got [1.0, 1.0], allowed: a number, 0 or more, up to 1e18"),
@@ -170,10 +170,10 @@ WRONG = [
     (Sweep, {"seeds": 1.0}, "seeds: got 1.0, allowed: a whole number from 0 to 2**32 - 1, or a seq"),
     (Sweep, {"seeds": "12"}, "seeds: got '12', allowed: a whole number from 0 to 2**32 - 1"),
     (Sweep, {"seeds": np.array([1.0])}, "seeds: got 1.0, allowed: a whole number from 0"),
-    (Sweep, {"resample": True}, "resample: got True, allowed: one of off, on, anthropic, ghost, or a"),
+    (Sweep, {"resample": True}, "resample: got True, allowed: one of off, on, anthropic, ghost, auxk"),
     (Sweep, {"resample": ["on", "of"]}, "resample: got 'of', allowed: one of off, on, anthropic, gho"),
     (Sweep, {"resample": [0, 1]}, "resample: got 0, allowed: one of off, on, anthropic, ghost"),
-    (Sweep, {"resample": None}, "resample: got None, allowed: one of off, on, anthropic, ghost, or a"),
+    (Sweep, {"resample": None}, "resample: got None, allowed: one of off, on, anthropic, ghost, auxk"),
 ]
 
 

@@ -225,7 +225,7 @@ def test_a_cpu_trains_one_cell_at_a_time():
 def test_an_accelerator_trains_as_many_cells_side_by_side_as_fit(monkeypatch):
     run = plan(Sweep(l1=[0.01 * (1 + i) for i in range(6)], ratio=16, seeds=(0, 1, 2)))
     chosen = {}
-    for limit in np.linspace(4e6, 2e7, 60).astype(int).tolist():
+    for limit in np.linspace(4e6, 2.5e7, 80).astype(int).tolist():
         monkeypatch.setattr(jax, "local_devices", lambda at=limit: [Accelerator(at)])
         (chosen[limit],) = default_cell_batches(run)
     # Four or five of six cells would be two blocks as three are, and need more.

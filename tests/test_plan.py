@@ -44,6 +44,18 @@ def test_a_metric_for_one_width_alone_is_refused_beside_another():
         plan({"t": metric}, ratio=(1, 2))
 
 
+def test_a_metric_is_the_same_at_other_widths_unless_it_holds_arrays_of_theirs():
+    def described(metric, **axes):
+        return plan({"t": metric}, **axes).describe()["metrics"]["t"]
+
+    def weighted(weights):
+        return lambda seen: (seen.h * weights).mean()
+
+    assert described(weighted(2.0), ratio=1) == described(weighted(2.0), ratio=(2, 4))
+    assert described(weighted(2.0)) != described(weighted(3.0))
+    assert described(weighted(jnp.ones(8))) != described(weighted(2 * jnp.ones(8)))
+
+
 @dataclass(frozen=True)
 class Scaled(Architecture):
     """A ReLU with another penalty."""

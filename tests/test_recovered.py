@@ -134,7 +134,7 @@ def test_an_sae_that_ruins_the_first_position_alone_changes_nothing_where_that_i
     far = x[0, 0] - x[:, 1:].mean((0, 1))
     border = max(float((x[:, 1:] @ far).max()), 0.0)
     assert border < float(x[0, 0] @ far), "the first position does not stand out"
-    W_enc, b_enc, W_dec, _ = identity()
+    W_enc, b_enc, W_dec, *_ = identity()
     params = Params(
         np.concatenate([W_enc, far[:, None]], axis=1),
         np.append(b_enc, np.float32(-(border + float(x[0, 0] @ far)) / 2)),

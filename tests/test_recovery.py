@@ -247,9 +247,9 @@ def test_saes_beside_baselines_are_the_best_of_ratio_1_and_the_best_of_all():
     got = of_saes(result, comparison("a", "b"))
     last = result.best_cosine[-1]  # pyright: ignore
     expected = {
-        "a/SAE, ratio 1, L1 0.1": last[0, :, 1, 0, 0, 0],
-        "a/SAE, ratio 2, L1 0.01": last[0, :, 0, 1, 1, 0],
-        "b/SAE, ratio 1, L1 0.01": last[1, :, 1, 1, 0, 0],
+        "a/SAE, ratio 1, L1 0.1": last[0, :, 1, 0, 0, 0, 0, 0],
+        "a/SAE, ratio 2, L1 0.01": last[0, :, 0, 1, 1, 0, 0, 0],
+        "b/SAE, ratio 1, L1 0.01": last[1, :, 1, 1, 0, 0, 0, 0],
     }
     assert list(got) == list(expected)
     for name, cosine in expected.items():
@@ -267,7 +267,7 @@ def test_a_grid_without_ratio_1_gives_its_best_alone():
     assert list(got) == ["a/SAE, ratio 4, L1 0.1"]
     np.testing.assert_array_equal(
         got["a/SAE, ratio 4, L1 0.1"],
-        result.best_cosine[-1][0, :, 1, 0, 0, 0],  # pyright: ignore
+        result.best_cosine[-1][0, :, 1, 0, 0, 0, 0, 0],  # pyright: ignore
     )
 
 
@@ -277,4 +277,4 @@ def test_a_seed_that_froze_has_no_cosines():
     result.final["frozen_at"][0, 1, 0, 1] = 3
     (cosine,) = of_saes(result, comparison("a")).values()
     np.testing.assert_array_equal(np.isnan(cosine).all(1), [False, True, False])
-    np.testing.assert_array_equal(cosine[[0, 2]], result.best_cosine[-1][0, [0, 2], 0, 1, 0, 0])  # pyright: ignore
+    np.testing.assert_array_equal(cosine[[0, 2]], result.best_cosine[-1][0, [0, 2], 0, 1, 0, 0, 0, 0])  # pyright: ignore

@@ -128,7 +128,7 @@ def test_a_sweep_of_several_architectures_goes_on_bit_for_bit(tmp_path, monkeypa
     sweep, settings = resumable.MIXED
     mixed = {"sweep": sweep, "settings": settings}
     result = run(tmp_path / "whole", **mixed)
-    assert len(result.cells()) == 12
+    assert len(result.cells()) == 8
     stop(monkeypatch, tmp_path / "run", 6, **mixed)
     assert load(tmp_path / "run").cells() == result.cells()
     seen = steps_trained(monkeypatch)

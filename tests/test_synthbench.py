@@ -146,8 +146,11 @@ def test_a_period_is_not_asked_of_architectures_that_have_none(parse):
         (["--architecture=relu"], "k: got .*no architecture reads it"),
         (["--architecture=jumprelu", "--k="], "k: got .*no architecture reads it"),
         (["--architecture=tanh"], "architecture: got 'tanh', allowed: each of relu, topk"),
-        (["--bandwidth=0"], "bandwidth: got 0.0, allowed: above 0"),
-        (["--initial_threshold=-1"], "initial_threshold: got -1.0, allowed: above 0"),
+        (["--bandwidth=0", "--architecture=jumprelu"], "bandwidth: got 0.0, allowed: above 0"),
+        (
+            ["--initial_threshold=-1", "--architecture=jumprelu"],
+            "initial_threshold: got -1.0, allowed: above 0",
+        ),
         (["--resample_window=9"], "resample_window: got 9, allowed: 1 to resample_every=3"),
         (["--resample_every=-1"], "resample_every: got -1, allowed: 0"),
         (["--aux_after=-1"], "aux_after: got -1, allowed: 0"),

@@ -124,14 +124,14 @@ def mixed_architectures():
     """ReLUs, TopKs and JumpReLUs of two widths, each at two values of its own axis."""
     sweep = Sweep(
         architecture=("relu", "topk", "jumprelu"), lr=0.02, ratio=(2, 1),
-        l1={"relu": (0.3, 0.01), "jumprelu": (0.02, 0.001)}, k=(2, 3),
+        l1={"relu": (0.01, 0.3), "jumprelu": (0.001, 0.02)}, k=(2, 3),
     )  # fmt: skip
     return quiet(sweep, SPEC, replace(PLAIN, snapshot_every=4))
 
 
 @pytest.mark.parametrize(
     ("name", "axis", "values"),
-    [("relu", "l1", (0.3, 0.01)), ("topk", "k", (2, 3)), ("jumprelu", "l1", (0.02, 0.001))],
+    [("relu", "l1", (0.01, 0.3)), ("topk", "k", (2, 3)), ("jumprelu", "l1", (0.001, 0.02))],
 )
 def test_an_architecture_alone_is_the_same_beside_others(mixed_architectures, name, axis, values):
     beside, own = mixed_architectures, {axis: values}
