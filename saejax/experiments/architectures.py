@@ -53,7 +53,7 @@ def chosen_architectures(own: flags.FlagValues) -> dict[str, Any]:
     if not read and own["l1"].value != own["l1"].default:
         raise ValueError(f"l1: got {own['l1'].value!r}, allowed: with an architecture that reads it")
     k = None if own["k"].value is None else numbers(own, "k", int)
-    constants = {name: own[name].value for name in ("bandwidth", "initial_threshold")}
+    constants: dict[str, Any] = {name: own[name].value for name in ("bandwidth", "initial_threshold")}
     jumprelu = JumpReLU(**constants)
     kinds = [jumprelu if name == "jumprelu" else name for name in names]
     return {"architecture": kinds, "l1": l1, "k": k}
