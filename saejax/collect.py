@@ -12,12 +12,9 @@ from saejax.devices import to_host
 from saejax.matching.assignment import mcc
 from saejax.plan import Plan
 from saejax.progress import Progress
-from saejax.result import ABSENT, Result, Snapshots, coordinates, final_values
+from saejax.result import TRAINED, Result, Snapshots, coordinates, final_values, nothing
 from saejax.sae import Params, standard
 from saejax.sweep import AXES, Part, public
-
-# `frozen_at` of a cell that was never frozen.
-TRAINED = -1
 
 
 def by_axes(plan: Plan, measured: tuple[dict[str, Any], ...]) -> dict[str, np.ndarray]:
@@ -35,9 +32,7 @@ def by_axes(plan: Plan, measured: tuple[dict[str, Any], ...]) -> dict[str, np.nd
         return {name: a.reshape(*plan.shape, *a.shape[3:]) for name, a in on_host[0].items()}
     out = {}
     for name, first in on_host[0].items():
-        nothing = np.nan if np.issubdtype(first.dtype, np.floating) else -1
-        nothing = ABSENT if name == "frozen_at" else nothing
-        out[name] = np.full((*plan.shape, *first.shape[3:]), nothing, first.dtype)
+        out[name] = np.full((*plan.shape, *first.shape[3:]), nothing(name, first.dtype), first.dtype)
         for part, own in zip(plan.sweep.parts, on_host, strict=True):
             places = part_places(plan, part)
             cells = tuple(map(len, places))

@@ -10,7 +10,7 @@ from scipy import stats
 
 from saejax.differences import differences
 from saejax.metrics import LARGER_IS_BETTER, mmcs
-from saejax.result import ABSENT, Result, Snapshots, coordinates, same
+from saejax.result import ABSENT, Result, Snapshots, coordinates, nothing, same
 from saejax.sae import Params
 from saejax.sweep import AXES
 from saejax.table import Table
@@ -56,9 +56,8 @@ def _merge(a: Result, b: Result) -> Result:
 
     def join(name: str, x: np.ndarray, y: np.ndarray, lead: int) -> np.ndarray:
         """Arrays [*lead, *shape, ...] of both, in their places."""
-        nothing = np.nan if np.issubdtype(x.dtype, np.floating) else -1
-        nothing = ABSENT if name == "frozen_at" else nothing
-        out = np.full((*x.shape[:lead], *shape, *x.shape[lead + len(AXES) :]), nothing, x.dtype)
+        whole = (*x.shape[:lead], *shape, *x.shape[lead + len(AXES) :])
+        out = np.full(whole, nothing(name, x.dtype), x.dtype)
         every = (slice(None),) * lead
         # Of a cell in both it is the first one's.
         for values, result, at in ((y, b, at_b), (x, a, at_a)):

@@ -25,13 +25,20 @@ METRICS = (
 )  # fmt: skip
 
 
-# `frozen_at` of a combination of coordinates that is no cell.
-ABSENT = -2
+# `frozen_at` of a cell that was never frozen, and of a combination of coordinates that is no cell.
+TRAINED, ABSENT = -1, -2
 
 
 def coordinates(coords: Mapping[str, tuple], index: tuple[int, ...]) -> dict[str, Any]:
     """A cell's coordinates by name, from its position along the axes."""
     return {name: values[i] for (name, values), i in zip(coords.items(), index, strict=True)}
+
+
+def nothing(name: str, dtype: np.dtype) -> float | int:
+    """What an array of measurements holds where there is no cell: `ABSENT`, NaN, or index -1."""
+    if name == "frozen_at":
+        return ABSENT
+    return np.nan if np.issubdtype(dtype, np.floating) else -1
 
 
 def final_values(history: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from saejax.differences import differences
-from saejax.result import ABSENT, Result, Snapshots, coordinates, final_values
+from saejax.result import ABSENT, Result, Snapshots, coordinates, final_values, nothing
 from saejax.sae import Params
 from saejax.sweep import AXES
 from saejax.workdir import CHECKPOINTS, as_now, discard, lock, new_workdir, other_settings, release
@@ -437,7 +437,7 @@ def _read_metrics(
     names = [k for k in rows[0] if k not in (*AXES, "step", "d_sae")]
     history = {}
     for name in names:
-        filled = np.full((len(steps), *shape), ABSENT if name == "frozen_at" else np.nan)
+        filled = np.full((len(steps), *shape), nothing(name, np.dtype(float)), float)
         values = [np.nan if row[name] is None else row[name] for row in rows]
         filled[(slice(None), *index)] = np.reshape(values, (len(steps), per_evaluation))
         history[name] = filled

@@ -256,6 +256,11 @@ def mse_and_sparsity(
     return terms.mse, terms.sparsity
 
 
+def smallest(h: Float[Array, "batch d_sae"]) -> Float[Array, ""]:
+    """The smallest activation above 0 in a batch, infinite where there is none."""
+    return jnp.where(h > 0, h, jnp.inf).min()
+
+
 def _forward(
     config: SAEConfig, precision: Precision, keep: Keep | None, params: Params, x: Array, k: Any
 ) -> tuple[Terms, tuple]:
@@ -264,7 +269,7 @@ def _forward(
         h = keep(h, k)
     error = decode(params, h, precision) - x
     sparsity = h.sum() * (sparsity_scale(config, h.shape[-1]) / x.shape[0])
-    least = jnp.where(h > 0, h, jnp.inf).min()
+    least = smallest(h)
     return Terms(jnp.mean(error**2), sparsity, h.max(0), least), (params, x, k, h, error)
 
 

@@ -79,5 +79,4 @@ class Matryoshka(BatchTopK):
             x_hat = x_hat + matmul(h[:, start:end], params.W_dec[start:end], precision)
             mse = jnp.mean((x_hat - x) ** 2)
             total, start = total + mse, end
-        least = jnp.where(h > 0, h, jnp.inf).min()
-        return Loss(total, mse, largest(h), least)
+        return Loss(total, mse, largest(h), sae.smallest(h))

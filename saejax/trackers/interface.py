@@ -8,13 +8,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from saejax.result import Result
+from saejax.result import TRAINED, Result
 from saejax.runlog import Coords, cell_name
 from saejax.sweep import AXES
 from saejax.workdir import SAME
-
-# `frozen_at` of a cell that trains; any other value is the step at which it ended, or no cell at all.
-TRAINS = -1
 
 
 @runtime_checkable
@@ -80,7 +77,7 @@ def curves(
         measured: as of `Tracker.evaluation`.
     """
     scalars = {n: a for n, a in measured.items() if a.ndim == len(AXES) and n != "frozen_at"}
-    for index in map(tuple, np.argwhere(measured["frozen_at"] == TRAINS).tolist()):
+    for index in map(tuple, np.argwhere(measured["frozen_at"] == TRAINED).tolist()):
         values = {name: float(a[index]) for name, a in scalars.items() if np.isfinite(a[index])}
         yield cell_name(coords, index), values
 
