@@ -11,12 +11,13 @@ import jax
 import jaxtyping
 import pytest
 
-jaxtyping.install_import_hook("saejax", "typechecker.check")
+jaxtyping.install_import_hook("saejax", "helpers.typechecker.check")
 
 
 @pytest.fixture
 def unchecked():
-    """Users have no beartype in the way: what it would refuse must reach the library's own checks."""
+    """Users have no beartype in the way: what it would refuse must reach the library's own
+    checks."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -10,9 +10,13 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 SHOWN = (
-    "BUILD_NOTES.md", "LICENSE", "experiments/results/**/*.*", "experiments/*/*.flags",
-    "experiments/notebooks/*.ipynb", "experiments/*/README.md",
-)  # fmt: skip
+    "BUILD_NOTES.md",
+    "LICENSE",
+    "experiments/results/**/*.*",
+    "experiments/*/*.flags",
+    "experiments/notebooks/*.ipynb",
+    "experiments/*/README.md",
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:

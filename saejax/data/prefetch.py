@@ -9,9 +9,9 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from saejax.checks import check_whole
-from saejax.data.fed import Fed, HostSource
-from saejax.devices import spread
+from saejax.core.checks import check_whole
+from saejax.core.devices import spread
+from saejax.data.host import Fed, HostSource
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -37,7 +37,9 @@ def prefetch(
     return _prefetch(function, items, ahead)
 
 
-def _prefetch(function: Callable[[A], B], items: Iterable[A], ahead: int) -> Generator[B, None, None]:
+def _prefetch(
+    function: Callable[[A], B], items: Iterable[A], ahead: int
+) -> Generator[B, None, None]:
     waiting: deque[Future[B]] = deque()
     with ThreadPoolExecutor(1, "prefetch") as thread:
         try:
@@ -62,8 +64,8 @@ def feeds(
 ) -> Generator[dict[str, Fed], None, None]:
     """Inputs of one chunk after another on the device; while one is trained on, the next is read.
 
-    A chunk's batches are `len(seeds) * steps.step * batch_size * d_in` numbers for each source. Those
-    of two chunks lie on the device at once, and a third may be on its way.
+    A chunk's batches are `len(seeds) * steps.step * batch_size * d_in` numbers for each source.
+    Those of two chunks lie on the device at once, and a third may be on its way.
 
     Args:
         sources: the data sets by name.

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from saejax.data import synthetic
-from saejax.data.fed import HostSource
-from saejax.data.synthetic import Synthetic
-from saejax.identity import program
+from saejax.core.program_hash import program
+from saejax.data.host import HostSource
+from saejax.data.synthetic import recipe
+from saejax.data.synthetic.recipe import Synthetic
 
 
 @runtime_checkable
@@ -84,21 +84,21 @@ class SyntheticSource:
     def n_features(self) -> int:
         return self.spec.n_features
 
-    def setup(self, key: PRNGKeyArray) -> synthetic.Truth:
-        return synthetic.truth(self.spec, key)
+    def setup(self, key: PRNGKeyArray) -> recipe.Truth:
+        return recipe.truth(self.spec, key)
 
-    def features(self, arrays: synthetic.Truth) -> Float[Array, "n_features d_in"]:
+    def features(self, arrays: recipe.Truth) -> Float[Array, "n_features d_in"]:
         return arrays.F
 
     def sample(
-        self, shared: None, arrays: synthetic.Truth, key: PRNGKeyArray, batch_size: int
+        self, shared: None, arrays: recipe.Truth, key: PRNGKeyArray, batch_size: int
     ) -> Float[Array, "batch d_in"]:
-        return synthetic.sample(self.spec, arrays, key, batch_size)
+        return recipe.sample(self.spec, arrays, key, batch_size)
 
     def codes(
-        self, shared: None, arrays: synthetic.Truth, key: PRNGKeyArray, batch_size: int
+        self, shared: None, arrays: recipe.Truth, key: PRNGKeyArray, batch_size: int
     ) -> Float[Array, "batch n_features"]:
-        return synthetic.codes(self.spec, arrays, key, batch_size)
+        return recipe.codes(self.spec, arrays, key, batch_size)
 
     def describe(self) -> dict[str, Any]:
         # What is off is left out: a run is described as it was before there was such a setting.
@@ -193,8 +193,8 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
         name: how errors name the data set.
 
     Raises:
-        ValueError: for an array that is empty, not two-dimensional or not finite, for full batches of
-            another size than batch_size, and for a function whose batch has another shape than
+        ValueError: for an array that is empty, not two-dimensional or not finite, for full batches
+            of another size than batch_size, and for a function whose batch has another shape than
             [batch_size, d_in].
         TypeError: for anything else.
     """
@@ -203,8 +203,8 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
     if isinstance(data, FullBatch):
         if not isinstance(data.shared, np.ndarray | jax.Array):
             raise TypeError(
-                f"data {name!r}: got full batches of {type(data.shared).__name__}, allowed: an array "
-                "[rows, d_in]"
+                f"data {name!r}: got full batches of {type(data.shared).__name__}, allowed: an "
+                "array [rows, d_in]"
             )
         rows = _rows(data.shared, name)
         if rows.shape[0] != batch_size:
@@ -219,7 +219,9 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
         return ArraySource(_rows(data, name))
     if callable(getattr(data, "sample", None)):
         parts = [n for n in SOURCE if n not in ("n_features", "shared")]
-        lacks = [n for n in SOURCE if not hasattr(data, n) or (n in parts and getattr(data, n) is None)]
+        lacks = [
+            n for n in SOURCE if not hasattr(data, n) or (n in parts and getattr(data, n) is None)
+        ]
         raise TypeError(
             f"data {name!r}: got {type(data).__name__}, which looks like a source but lacks "
             f"{', '.join(lacks)}; allowed: all of {', '.join(SOURCE)} (saejax.data.source.Source)"
@@ -248,7 +250,9 @@ def _rows(data: Any, name: str) -> Float[Array, "n d_in"]:
         )
     real = jnp.issubdtype(data.dtype, jnp.floating) or jnp.issubdtype(data.dtype, jnp.integer)
     if not real:
-        raise ValueError(f"data {name!r}: the array must hold finite numbers only, got {data.dtype}")
+        raise ValueError(
+            f"data {name!r}: the array must hold finite numbers only, got {data.dtype}"
+        )
     rows = jnp.asarray(data, jnp.float32)
     if not bool(jnp.isfinite(rows).all()):
         raise ValueError(f"data {name!r}: the array must hold finite numbers only, in float32")
@@ -259,8 +263,8 @@ def as_sources(data: Any, batch_size: int) -> dict[str, AnySource]:
     """Named sources: one called after its kind (or "data"), or a dict's entries under their keys.
 
     Raises:
-        ValueError: for an empty dict, and when the entries differ in d_in or n_features, because the
-            cells of one width group are stacked.
+        ValueError: for an empty dict, and when the entries differ in d_in or n_features, because
+            the cells of one width group are stacked.
     """
     if isinstance(data, Mapping):
         if not data:

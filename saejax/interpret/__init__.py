@@ -1,1 +1,2 @@
-"""What the latents of an SAE respond to: their contexts, their labels, what a viewer shows of them."""
+"""What the latents of an SAE respond to: their contexts, their labels, what a viewer shows of
+them."""

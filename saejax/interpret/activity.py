@@ -9,15 +9,16 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Int64
 from scipy.sparse import csc_array, csr_array
 
-from saejax.checks import check_whole
-from saejax.data.store import Store
+from saejax.core.checks import check_whole
+from saejax.data.store.reader import Store
 from saejax.interpret.monosemanticity import selectivity
-from saejax.sae import Params, encode
+from saejax.sae.params import Params
+from saejax.sae.relu import encode
 
 # Rows encoded at once; dense activations of them, 4 bytes x rows x d_sae, are what takes memory.
 ROWS = 2048
-# A value and the number of its row for every firing: 2^28 of them are 2 GiB, and three times that while
-# they are put in order.
+# A value and the number of its row for every firing: 2^28 of them are 2 GiB, and three times that
+# while they are put in order.
 MOST_FIRINGS = 2**28
 
 
@@ -47,8 +48,8 @@ def sequences(store: Store, n_tokens: int) -> Sequences:
 
     Args:
         store: with tokens and positions.
-        n_tokens: as many sequences are taken as reach this number at their mean length; all where the
-            store has fewer.
+        n_tokens: as many sequences are taken as reach this number at their mean length; all where
+            the store has fewer.
 
     Raises:
         ValueError: for a number below 1, and a store without tokens.
@@ -100,11 +101,13 @@ def activity(params: Params, store: Store, rows: Int64[np.ndarray, " rows"]) -> 
         done = first + len(part)
         if n / done * len(rows) > MOST_FIRINGS:
             raise ValueError(
-                f"sample_tokens: got {len(rows)}, at {n / done:.0f} active latents a token; allowed: "
-                f"up to {int(MOST_FIRINGS * done / n)}, for memory's sake"
+                f"sample_tokens: got {len(rows)}, at {n / done:.0f} active latents a token; "
+                f"allowed: up to {int(MOST_FIRINGS * done / n)}, for memory's sake"
             )
     bounds = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    by_row = csr_array((np.concatenate(values), np.concatenate(columns), bounds), (len(rows), d_sae))
+    by_row = csr_array(
+        (np.concatenate(values), np.concatenate(columns), bounds), (len(rows), d_sae)
+    )
     return by_row.tocsc()
 
 
@@ -165,7 +168,8 @@ def drawn(
     Args:
         h: of `activity`.
         latent: its number.
-        intervals: equal intervals from 0 to its highest activation, the lowest first; 1 is all firings.
+        intervals: equal intervals from 0 to its highest activation, the lowest first; 1 is all
+            firings.
         n: rows of each interval, at most.
         seed: of the draws, which depend on nothing else but the latent's firings.
 

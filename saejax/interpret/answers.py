@@ -15,8 +15,8 @@ class Answers:
     """A folder with one JSON file for every request that was answered, named by its SHA-256.
 
     The request is what was sent but for the address and the key, so that an answer is found again
-    behind another address of the same model. A file holds the request and the answer; it is whole or
-    absent, and several processes may use one folder.
+    behind another address of the same model. A file holds the request and the answer; it is whole
+    or absent, and several processes may use one folder.
 
     Args:
         folder: made where it is absent.

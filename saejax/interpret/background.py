@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from saejax.checks import check_whole
+from saejax.core.checks import check_whole
 from saejax.interpret.dashboard import TextSample
 from saejax.interpret.rules import ATTACHED, PIECES, Rule, pair_classes, readings
 
@@ -90,22 +90,22 @@ def background(sample: TextSample, near: int = 8) -> Background:
         near: tokens before a row that are near it.
 
     Raises:
-        ValueError: for no text, bounds that are not those of sequences, a token without a text, and a
-            `near` below 1.
+        ValueError: for no text, bounds that are not those of sequences, a token without a text, and
+            a `near` below 1.
     """
     near = check_whole("near", near, "a whole number, 1 or more", lambda v: v >= 1)
     bounds = np.asarray(sample.bounds, np.int64)
     n = len(sample.tokens)
     if not n or len(bounds) < 2 or bounds[0] or bounds[-1] != n or (np.diff(bounds) < 1).any():
         raise ValueError(
-            f"sample: got {n} tokens and bounds from {bounds[:1]} to {bounds[-1:]}, allowed: 1 or more "
-            "tokens, bounds that rise from 0 to their number"
+            f"sample: got {n} tokens and bounds from {bounds[:1]} to {bounds[-1:]}, allowed: 1 or "
+            "more tokens, bounds that rise from 0 to their number"
         )
     present, at = np.unique(sample.tokens, return_inverse=True)
     if present[0] < 0 or present[-1] >= len(sample.vocabulary):
         raise ValueError(
-            f"sample: got tokens {present[0]} to {present[-1]}, allowed: those of the vocabulary, from "
-            f"0 to {len(sample.vocabulary) - 1}"
+            f"sample: got tokens {present[0]} to {present[-1]}, allowed: those of the vocabulary, "
+            f"from 0 to {len(sample.vocabulary) - 1}"
         )
     # Several tokens may have one text, such as parts of characters.
     texts = sorted({sample.vocabulary[i] for i in present})
@@ -146,7 +146,9 @@ def _readings(
     for reading in ("forms", "ending"):
         index.setdefault(reading, {})
         found.setdefault(reading, ([], []))
-    arrays = {name: (np.array(a, np.int64), np.array(b, np.int64)) for name, (a, b) in found.items()}
+    arrays = {
+        name: (np.array(a, np.int64), np.array(b, np.int64)) for name, (a, b) in found.items()
+    }
     return index, arrays
 
 

@@ -3,7 +3,7 @@
 import threading
 from typing import NamedTuple
 
-from saejax.checks import check_whole
+from saejax.core.checks import check_whole
 
 
 class BudgetError(RuntimeError):
@@ -25,8 +25,8 @@ class Spent(NamedTuple):
 class Budget:
     """Requests and tokens that several threads may spend together.
 
-    A request holds as many tokens as it can take at most until it is known what it took, so that the
-    limit holds whatever the order in which answers come.
+    A request holds as many tokens as it can take at most until it is known what it took, so that
+    the limit holds whatever the order in which answers come.
 
     Args:
         max_requests: to send, counting those that fail.
@@ -50,7 +50,8 @@ class Budget:
             return Spent(self._requests, self._tokens)
 
     def reserve(self, tokens: int) -> None:
-        """Take a request with this many tokens out of the budget; waits while others may return some.
+        """Take a request with this many tokens out of the budget; waits while others may return
+        some.
 
         Args:
             tokens: that the request can take at most.
@@ -65,7 +66,8 @@ class Budget:
                 self._settled.wait()
             if self._requests >= self._max_requests:
                 raise BudgetError(
-                    f"max_requests: got {self._requests} requests sent, allowed: {self._max_requests}"
+                    f"max_requests: got {self._requests} requests sent, allowed: "
+                    f"{self._max_requests}"
                 )
             if self._tokens + self._held + tokens > self._max_tokens:
                 raise BudgetError(

@@ -10,7 +10,12 @@ from saejax.interpret.evidence import Context, Evidence
 
 
 def contexts(
-    h: csc_array, sample: TextSample, latent: int, rows: Int[np.ndarray, " n"], before: int, after: int
+    h: csc_array,
+    sample: TextSample,
+    latent: int,
+    rows: Int[np.ndarray, " n"],
+    before: int,
+    after: int,
 ) -> tuple[Context, ...]:
     """Tokens around some rows, with a latent's activations; cut at the ends of a row's sequence.
 
@@ -62,8 +67,10 @@ def slots(
         The groups of slots, and the rows, -1 where there are fewer.
     """
     share = 100 / intervals
-    names = [f"{share * i:.0f} to {share * (i + 1):.0f} % of the highest activation"
-             for i in reversed(range(intervals))]  # fmt: skip
+    names = [
+        f"{share * i:.0f} to {share * (i + 1):.0f} % of the highest activation"
+        for i in reversed(range(intervals))
+    ]
     sizes = [n_top, *[n_interval] * intervals, n_random]
     ends = np.cumsum(sizes)
     groups = tuple(

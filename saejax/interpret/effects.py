@@ -42,8 +42,9 @@ def token_effects(
         change = ((w - mean w) * ln_f.scale) @ wte^T
         effect = change - mean over tokens of change
 
-    w is the latent's row of W_dec. What the blocks behind the hook point do with it is left out, and so
-    is the length that the last LayerNorm divides by, which is that of the whole residual stream.
+    w is the latent's row of W_dec. What the blocks behind the hook point do with it is left out,
+    and so is the length that the last LayerNorm divides by, which is that of the whole residual
+    stream.
 
     Args:
         model: whose residual stream the SAE reads.

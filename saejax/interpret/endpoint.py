@@ -16,7 +16,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from saejax.checks import check_number, check_whole
+from saejax.core.checks import check_number, check_whole
 from saejax.interpret.budget import Budget
 
 # Overload and faults of the server or of what stands in front of it; 529 is some servers' overload.
@@ -45,8 +45,8 @@ class Endpoint:
     """A server that answers POST {base_url}/chat/completions, and how patient to be with it.
 
     Args:
-        base_url: as the server's documentation has it, mostly ending in /v1. Plain http only for this
-            machine, or without a key.
+        base_url: as the server's documentation has it, mostly ending in /v1. Plain http only for
+            this machine, or without a key.
         key_variable: environment variable that holds the key, sent as `Authorization: Bearer`; None
             for a server that wants none. The key itself is kept nowhere.
         timeout: seconds without an answer after which a request is given up.
@@ -55,8 +55,8 @@ class Endpoint:
             more is given up.
 
     Raises:
-        ValueError: naming the argument, the value got and what is allowed; also where the variable is
-            not set, without saying what is in it.
+        ValueError: naming the argument, the value got and what is allowed; also where the variable
+            is not set, without saying what is in it.
     """
 
     base_url: str = "https://api.openai.com/v1"
@@ -87,8 +87,8 @@ class Endpoint:
         key = os.environ.get(self.key_variable, "")
         if not key:
             raise ValueError(
-                f"key_variable: got {self.key_variable!r}, which is not set, allowed: the name of an "
-                "environment variable that holds a key; None for a server that wants none"
+                f"key_variable: got {self.key_variable!r}, which is not set, allowed: the name of "
+                "an environment variable that holds a key; None for a server that wants none"
             )
         if not all("!" <= c <= "~" for c in key):
             raise ValueError(
@@ -121,8 +121,8 @@ def _check_url(base_url: str, without_key: bool) -> None:
         raise ValueError(f"base_url: got {base_url!r}, allowed: {allowed}")
     if parts.scheme == "http" and not (without_key or _is_loopback(parts.hostname or "")):
         raise ValueError(
-            f"base_url: got {base_url!r}, where the key would be readable on the way, allowed: https; "
-            "http for this machine, or with key_variable=None"
+            f"base_url: got {base_url!r}, where the key would be readable on the way, allowed: "
+            "https; http for this machine, or with key_variable=None"
         )
 
 
@@ -185,10 +185,11 @@ class Client:
         self._opener = urllib.request.build_opener(*handlers)
 
     def ask(self, request: dict[str, Any], most_tokens: int, stop: threading.Event) -> bytes:
-        """The body of the server's answer to a request, which is sent again as long as that may help.
+        """The body of the server's answer to a request, which is sent again as long as that may
+        help.
 
-        The n-th wait is 2^(n-1) seconds, of which up to a half is left out at random so that several
-        clients do not come back together, or what the server asks for where that is longer.
+        The n-th wait is 2^(n-1) seconds, of which up to a half is left out at random so that
+        several clients do not come back together, or what the server asks for where that is longer.
 
         Args:
             request: what to send, as JSON.
@@ -196,8 +197,8 @@ class Client:
             stop: set where the answer is wanted no more; nothing further is sent then.
 
         Raises:
-            ChatError: where the server refuses, or does not answer in `max_retries + 1` attempts. The
-                message never contains the key.
+            ChatError: where the server refuses, or does not answer in `max_retries + 1` attempts.
+                The message never contains the key.
             BudgetError: where the next attempt could exceed the budget.
             Stopped: where `stop` is set before an attempt.
         """
@@ -222,15 +223,16 @@ class Client:
             if attempt + 1 < attempts:
                 self._pause(self._wait(attempt, failure), stop)
         raise ChatError(
-            f"{self._endpoint.base_url}: no answer in {attempts} attempts; the last: {failure.reason}"
+            f"{self._endpoint.base_url}: no answer in {attempts} attempts; the last: "
+            f"{failure.reason}"
         )
 
     def _wait(self, attempt: int, failure: _Passing) -> float:
         longest = self._endpoint.max_wait
         if failure.wait is not None and failure.wait > longest:
             raise ChatError(
-                f"{self._endpoint.base_url}: {failure.reason}; it asks to wait {failure.wait:.0f} s, "
-                f"allowed: up to max_wait={longest:g}"
+                f"{self._endpoint.base_url}: {failure.reason}; it asks to wait {failure.wait:.0f} "
+                f"s, allowed: up to max_wait={longest:g}"
             )
         wait = min(FIRST_WAIT * 2**attempt, longest) * (1 - self._jitter() / 2)
         return max(wait, failure.wait or 0.0)
@@ -258,7 +260,9 @@ class Client:
             if isinstance(reason, ssl.SSLCertVerificationError):
                 raise ChatError(f"{endpoint.base_url}: its certificate is not accepted") from None
             slow = isinstance(reason, TimeoutError)
-            what = f"no answer within {endpoint.timeout:g} s" if slow else f"no connection ({reason})"
+            what = (
+                f"no answer within {endpoint.timeout:g} s" if slow else f"no connection ({reason})"
+            )
             raise _Passing(_without(key, what)) from None
         raise AssertionError("unreachable")
 
@@ -266,11 +270,12 @@ class Client:
         status, url = error.code, self._endpoint.base_url
         if 300 <= status < 400:
             raise ChatError(
-                f"{url}: points to another address (status {status}), which is not followed, so that "
-                "the key stays here; allowed: a base_url that answers itself"
+                f"{url}: points to another address (status {status}), which is not followed, so "
+                "that the key stays here; allowed: a base_url that answers itself"
             ) from None
         kind, said = _message(error, time.monotonic() + self._endpoint.timeout)
-        # What refuses a key may repeat parts of it; whole it may be anywhere, and a cut would hide it.
+        # What refuses a key may repeat parts of it; whole it may be anywhere, and a cut would hide
+        # it.
         said = "" if status in (401, 403) else _without(key, said)[:300]
         reason = f"status {status}" + (f", {said!r}" if said else "")
         # The same status as for too many requests, but no wait brings money.

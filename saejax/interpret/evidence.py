@@ -9,8 +9,8 @@ POLYSEMANTIC = "POLYSEMANTIC"
 class Context(NamedTuple):
     """Successive tokens around one at which a latent is active.
 
-    Cut short only where the sequence begins or ends, so that a context with `at` 0 is the beginning of
-    a sequence.
+    Cut short only where the sequence begins or ends, so that a context with `at` 0 is the beginning
+    of a sequence.
 
     Attributes:
         tokens: their texts.

@@ -41,8 +41,8 @@ def check_evidence(evidence: Sequence[Evidence]) -> None:
     """Refuse evidence that no labeller can read, before work starts.
 
     Raises:
-        ValueError: naming the latent, for no contexts, a context whose active token is not one of its
-            tokens, or that has not one activation for each token.
+        ValueError: naming the latent, for no contexts, a context whose active token is not one of
+            its tokens, or that has not one activation for each token.
     """
     for latent, contexts in evidence:
         if not contexts:

@@ -1,4 +1,5 @@
-"""One SAE on a sample of text: what its latents do, which are labelled, what a viewer shows of them."""
+"""One SAE on a sample of text: what its latents do, which are labelled, what a viewer shows of
+them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from scipy.sparse import csc_array
 
-from saejax.data.store import Store
+from saejax.data.store.reader import Store
 from saejax.interpret.activity import Statistics, activity, correlations, sequences, statistics
 from saejax.interpret.contexts import evidence, histograms, slots, surroundings
 from saejax.interpret.dashboard import Dashboard, TextSample
@@ -17,7 +18,7 @@ from saejax.interpret.monosemanticity import Chosen, chosen
 from saejax.interpret.relations import elsewhere, most_correlated, neighbours
 from saejax.interpret.settings import InterpretSettings
 from saejax.lm.model import GPT
-from saejax.sae import Params
+from saejax.sae.params import Params
 
 
 class StoredText(NamedTuple):
@@ -67,7 +68,9 @@ class Measured(NamedTuple):
     correlation: Float[np.ndarray, "labelled labelled"]
 
 
-def measure(params: Params, store: Store, text: StoredText, settings: InterpretSettings) -> Measured:
+def measure(
+    params: Params, store: Store, text: StoredText, settings: InterpretSettings
+) -> Measured:
     """Runs an SAE over a sample.
 
     Args:
@@ -140,9 +143,13 @@ def dashboard(
     """
     h, found, k = measured.h, measured.statistics, settings.related
     groups, rows = slots(
-        h, text.sample, settings.top_contexts, settings.intervals, settings.interval_contexts,
+        h,
+        text.sample,
+        settings.top_contexts,
+        settings.intervals,
+        settings.interval_contexts,
         settings.random_contexts,
-    )  # fmt: skip
+    )
     W_dec = np.asarray(params.W_dec)
     latents = (int(latent) for latent in measured.chosen.latents)
     return Dashboard(
@@ -152,9 +159,9 @@ def dashboard(
         firings=found.firings,
         highest=found.highest,
         mean=found.mean.astype(np.float32),
-        selectivity=np.where(found.firings >= settings.least_firings, found.selectivity, np.nan).astype(
-            np.float32
-        ),
+        selectivity=np.where(
+            found.firings >= settings.least_firings, found.selectivity, np.nan
+        ).astype(np.float32),
         dead=found.highest <= settings.dead_threshold,
         histogram=histograms(h, found.highest, settings.bins),
         groups=groups,

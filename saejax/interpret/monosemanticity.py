@@ -1,4 +1,5 @@
-"""How many latents have one theme: which of them are judged, the rate, and how far labellers agree."""
+"""How many latents have one theme: which of them are judged, the rate, and how far labellers
+agree."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,9 +8,9 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 from scipy import stats
 
-from saejax.checks import check_number, check_whole
+from saejax.core.checks import check_number, check_whole
+from saejax.core.stats import LEVEL, Interval, as_sample, share
 from saejax.interpret.evidence import Label
-from saejax.matching.intervals import LEVEL, Interval, as_sample, share
 
 
 def selectivity(
@@ -27,7 +28,8 @@ def selectivity(
         In the units of the activations; NaN for a latent that never fires.
 
     Raises:
-        ValueError: for arrays of two lengths, means that are not finite or negative, negative counts.
+        ValueError: for arrays of two lengths, means that are not finite or negative, negative
+            counts.
 
     Source: "Sparse Autoencoders for Monosemanticity", section Feature Analysis.
     """
@@ -74,8 +76,8 @@ def chosen(
 ) -> Chosen:
     """The latents of highest and lowest selectivity among those that fire often enough to judge.
 
-    Where fewer than 2 n fire often enough all of them are chosen, the upper half as top; no latent is
-    chosen twice. Equal selectivities are ordered by the number of the latent.
+    Where fewer than 2 n fire often enough all of them are chosen, the upper half as top; no latent
+    is chosen twice. Equal selectivities are ordered by the number of the latent.
 
     Args:
         selectivity: of every latent; NaN only where it fires too seldom.
@@ -101,8 +103,8 @@ def chosen(
     if not np.isfinite(values).all():
         at = int(eligible[~np.isfinite(values)][0])
         raise ValueError(
-            f"selectivity: got {selectivity[at]} at {at}, which fires {firings[at]} times, allowed: a "
-            "finite number"
+            f"selectivity: got {selectivity[at]} at {at}, which fires {firings[at]} times, "
+            "allowed: a finite number"
         )
     ranked = eligible[np.argsort(-values, kind="stable")].astype(np.int64)
     n_top = min(n, (len(ranked) + 1) // 2)
@@ -111,10 +113,11 @@ def chosen(
 
 
 def rate(labels: Sequence[Label], level: float = LEVEL) -> Interval:
-    """Monosemanticity rate of one SAE: the share of labels that are not polysemantic, Wilson interval.
+    """Monosemanticity rate of one SAE: the share of labels that are not polysemantic, Wilson
+    interval.
 
-    The interval takes the latents as independent draws. What another labeller or another training run
-    would say is not in it: see `agreement` and `over_seeds`.
+    The interval takes the latents as independent draws. What another labeller or another training
+    run would say is not in it: see `agreement` and `over_seeds`.
 
     Args:
         labels: of the latents that were judged.
@@ -137,8 +140,8 @@ def over_seeds(rates: Float[np.ndarray, " n"], level: float = LEVEL) -> Interval
 
         mean -+ t sd / sqrt(n),    t the quantile (1 + level) / 2 with n - 1 degrees of freedom
 
-    and sd the standard deviation with n - 1 in its denominator. An end may lie outside of 0 to 1: few
-    seeds say little, and a cut interval would hide it.
+    and sd the standard deviation with n - 1 in its denominator. An end may lie outside of 0 to 1:
+    few seeds say little, and a cut interval would hide it.
 
     Args:
         rates: one of each run, from 0 to 1.
@@ -169,9 +172,9 @@ class Agreement(NamedTuple):
         first: monosemanticity rate by the first labeller, with its Wilson interval.
         second: by the second.
         same: share of latents on which both say the same, with its Wilson interval.
-        kappa: Cohen's kappa, agreement beyond chance, with the interval of its large-sample standard
-            error. NaN where both say the same of every latent, which leaves chance nothing to explain.
-            The interval has no width where the labellers agree on all latents.
+        kappa: Cohen's kappa, agreement beyond chance, with the interval of its large-sample
+            standard error. NaN where both say the same of every latent, which leaves chance nothing
+            to explain. The interval has no width where the labellers agree on all latents.
     """
 
     n: int
@@ -182,7 +185,8 @@ class Agreement(NamedTuple):
 
     @property
     def span(self) -> tuple[float, float]:
-        """The lower and the higher of the two rates: what the choice of the labeller alone changes."""
+        """The lower and the higher of the two rates: what the choice of the labeller alone
+        changes."""
         return min(self.first.value, self.second.value), max(self.first.value, self.second.value)
 
 
@@ -203,8 +207,9 @@ def agreement(first: Sequence[Label], second: Sequence[Label], level: float = LE
     Raises:
         ValueError: for no labels, different numbers of them, and a level out of range.
 
-    Source: Cohen (1960), "A coefficient of agreement for nominal scales"; the standard error of Fleiss,
-        Cohen and Everitt (1969), "Large sample standard errors of kappa and weighted kappa".
+    Source: Cohen (1960), "A coefficient of agreement for nominal scales"; the standard error of
+        Fleiss, Cohen and Everitt (1969), "Large sample standard errors of kappa and weighted
+        kappa".
     """
     check_number("level", level, "above 0, below 1", lambda v: 0 < v < 1)
     if not first or len(first) != len(second):

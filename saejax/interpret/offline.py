@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from saejax.checks import check_number_fields, check_whole
+from saejax.core.checks import check_number_fields, check_whole
 from saejax.interpret.background import SHIFTS, Background
 from saejax.interpret.evidence import Context, Evidence, Label
 from saejax.interpret.labeller import Progress, check_evidence
@@ -24,19 +24,20 @@ class OfflineSettings:
     """When a rule is a latent's theme.
 
     Args:
-        min_precision: least share of the contexts that obey the rule. At 0.8 a latent that is active
-            on two unrelated tokens alike passes less than once in a hundred times with 20 contexts.
+        min_precision: least share of the contexts that obey the rule. At 0.8 a latent that is
+            active on two unrelated tokens alike passes less than once in a hundred times with 20
+            contexts.
         min_lift: least ratio of this share to that of all text. A class that is almost half of the
             text says nothing.
-        max_p: highest chance that as many confirming contexts would obey the rule if they were drawn
-            from all text. Two rules at most are put to this test for a latent, so that one without a
-            theme gets a label once in a hundred times or less.
-        max_repeat: by how much more often than at all places that obey the rule two contexts may have
-            the same token where the rule leaves it open. Above, the latent is active on a list of a
-            few tokens (two contexts have the same of five in 0.2 of the cases), which obey the rule
-            for reasons of their own.
-        least_contexts: different contexts below which nothing can be confirmed, and a latent counts as
-            polysemantic.
+        max_p: highest chance that as many confirming contexts would obey the rule if they were
+            drawn from all text. Two rules at most are put to this test for a latent, so that one
+            without a theme gets a label once in a hundred times or less.
+        max_repeat: by how much more often than at all places that obey the rule two contexts may
+            have the same token where the rule leaves it open. Above, the latent is active on a list
+            of a few tokens (two contexts have the same of five in 0.2 of the cases), which obey the
+            rule for reasons of their own.
+        least_contexts: different contexts below which nothing can be confirmed, and a latent counts
+            as polysemantic.
 
     Raises:
         ValueError: naming the argument, the value got and what is allowed.
@@ -69,7 +70,8 @@ class Finding(NamedTuple):
 
     Attributes:
         rule: its theme, None where no rule is.
-        precision: share that obeys it of the contexts on which it was not chosen; NaN without a rule.
+        precision: share that obeys it of the contexts on which it was not chosen; NaN without a
+            rule.
         background: share that obeys it of all text; NaN without a rule.
         contexts: number of different contexts, half of which confirm.
     """
@@ -89,11 +91,12 @@ class OfflineLabeller:
 
         p ln(p / q) + (1 - p) ln((1 - p) / (1 - q))
 
-    with p the share of the contexts that obey it and q that of all text. The other contexts confirm it
-    or not: a rule that was found by searching would otherwise fit the contexts it was found in. A rule
-    that names a token is preferred; a wider one is looked for where none of these is confirmed. A
-    latent without a confirmed rule is polysemantic, as far as this labeller can see: it knows spelling
-    and neighbours, not meaning, so that it misses themes of meaning.
+    with p the share of the contexts that obey it and q that of all text. The other contexts confirm
+    it or not: a rule that was found by searching would otherwise fit the contexts it was found in.
+    A rule that names a token is preferred; a wider one is looked for where none of these is
+    confirmed. A latent without a confirmed rule is polysemantic, as far as this labeller can see:
+        it knows
+    spelling and neighbours, not meaning, so that it misses themes of meaning.
 
     Contexts should be from different sequences. Contexts with the same tokens count once.
 
@@ -179,7 +182,8 @@ class OfflineLabeller:
         return self._wide(rule, count, len(held)) and bool(test.pvalue <= self.settings.max_p)
 
     def _is_list(self, rule: Rule, contexts: list[Context]) -> bool:
-        """Whether a rule only seems to hold, because a few tokens that obey it come again and again."""
+        """Whether a rule only seems to hold, because a few tokens that obey it come again and
+        again."""
         held = [c for c in contexts if rule in rules_of(c, self.background.near)]
         pairs = max(len(held) * (len(held) - 1), 1)
         for where in rule.open_at:

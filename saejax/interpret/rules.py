@@ -8,14 +8,18 @@ from saejax.interpret.evidence import Context
 
 PIECES = "pieces of a word, attached to the letters before them"
 ATTACHED = "tokens attached to the one before without a space"
-# Members of these have little in common but their spelling: a latent that is active on a few of them
-# only has a list of tokens, not the class, for its theme.
+# Members of these have little in common but their spelling: a latent that is active on a few of
+# them only has a list of tokens, not the class, for its theme.
 OPEN = frozenset(
     (
-        "capitalised words", "words in capitals", "single letters", "characters outside ASCII",
-        PIECES, ATTACHED,
+        "capitalised words",
+        "words in capitals",
+        "single letters",
+        "characters outside ASCII",
+        PIECES,
+        ATTACHED,
     )
-)  # fmt: skip
+)
 OPENING, CLOSING, QUOTES = frozenset("([{"), frozenset(")]}"), frozenset("\"'`“”‘’")
 ENDINGS = (2, 3, 4)
 LONGEST = 40
@@ -25,8 +29,9 @@ class Rule(NamedTuple):
     """A property that the place of a token in a text has or has not.
 
     Attributes:
-        where: the token that is looked at: the one "at" the place, "after" which or "before" which the
-            place is, "near" for any of the tokens shortly before it, "first" for the place itself.
+        where: the token that is looked at: the one "at" the place, "after" which or "before" which
+            the place is, "near" for any of the tokens shortly before it, "first" for the place
+            itself.
         reading: what of this token: "exact" text, text in "any case" and without spaces around it,
             "forms" of a word, its "class", its "ending".
         value: as it was read.
@@ -70,7 +75,8 @@ class Rule(NamedTuple):
 
 
 def quoted(text: str) -> str:
-    """A token between quotation marks, with escapes for what cannot be seen, cut where it is long."""
+    """A token between quotation marks, with escapes for what cannot be seen, cut where it is
+    long."""
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
     marks = json.dumps(text, ensure_ascii=False)
@@ -110,8 +116,10 @@ def classes(text: str) -> set[str]:
     elif "\ufffd" not in core and not any(c.isalnum() or c.isspace() for c in core):
         found.add("punctuation")
         for members, name in (
-            (OPENING, "opening brackets"), (CLOSING, "closing brackets"), (QUOTES, "quotation marks"),
-        ):  # fmt: skip
+            (OPENING, "opening brackets"),
+            (CLOSING, "closing brackets"),
+            (QUOTES, "quotation marks"),
+        ):
             if members.issuperset(core):
                 found.add(name)
     elif core.isalpha():

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from saejax.checks import check_number_fields, check_whole_fields
+from saejax.core.checks import check_number_fields, check_whole_fields
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm.auto import tqdm
 
-from saejax.claims.gpt2 import KEYS
-from saejax.data.store import Store
+from saejax.data.store.reader import Store
 from saejax.interpret.dashboard import Dashboard
 from saejax.interpret.evidence import POLYSEMANTIC, Label
 from saejax.interpret.labeller import Labeller
 from saejax.interpret.measurement import Measured, StoredText, dashboard, halves, measure
 from saejax.interpret.monosemanticity import Chosen, agreement, rate
 from saejax.interpret.settings import InterpretSettings
+from saejax.interpret.viewer import write_viewer
 from saejax.lm.model import GPT
 from saejax.lm.recovered import Recovery
-from saejax.result import Result
-from saejax.sae import Params
-from saejax.viewer import write_viewer
+from saejax.results.result import Result
+from saejax.sae.params import Params
 
+# The tables of the study, and what a row of each is of.
+KEYS = {
+    "cells": ("l1", "ratio", "resample", "seed"),
+    "rates": ("l1", "ratio", "resample", "seed", "labeller"),
+    "agreement": ("l1", "ratio", "resample", "seed"),
+    "labels": ("l1", "ratio", "resample", "seed", "labeller", "latent"),
+}
 NONE_CHOSEN = Chosen(np.zeros(0, np.int64), np.zeros(0, np.int64))
 
 
@@ -52,7 +58,7 @@ class Found(NamedTuple):
     """What the analysis found.
 
     Attributes:
-        rows: by table, see `saejax.claims.gpt2.KEYS`, in the order of `cells_of`.
+        rows: by table, see `KEYS`, in the order of `cells_of`.
         arrays: `correlation/NAME` and `labelled/NAME`, the labelled latents of every SAE and the
             correlations of their activations.
     """
@@ -74,11 +80,14 @@ def cells_of(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def is_frozen(result: Result, cell: Mapping[str, Any]) -> bool:
-    """Whether an SAE was frozen as not finite, so that its weights are those of some step before."""
+    """Whether an SAE was frozen as not finite, so that its weights are those of some step
+    before."""
     return bool((result.final["frozen_at"][np.ix_(*result.select(**cell))] >= 0).any())
 
 
-def analyse(study: Study, viewer_seeds: Sequence[int], viewer: Path, progress: bool = True) -> Found:
+def analyse(
+    study: Study, viewer_seeds: Sequence[int], viewer: Path, progress: bool = True
+) -> Found:
     """Measures and labels every SAE, one after the other, and writes the viewer.
 
     One that was frozen as not finite has no numbers and no labels.
@@ -164,19 +173,29 @@ def _rows(
     given = [one.label(measured.evidence) if measured.evidence else [] for one in study.labellers]
     for labeller, labels in zip(study.labellers, given, strict=True):
         share = rate(labels)
-        found.rows["rates"].append({
-            **at, "labeller": labeller.name, "judged": len(labels),
-            "rate": share.value, "rate_from": share.low, "rate_to": share.high,
-        })  # fmt: skip
+        found.rows["rates"].append(
+            {
+                **at,
+                "labeller": labeller.name,
+                "judged": len(labels),
+                "rate": share.value,
+                "rate_from": share.low,
+                "rate_to": share.high,
+            }
+        )
         for place, (latent, label) in enumerate(zip(picked.latents, labels, strict=True)):
-            found.rows["labels"].append({
-                **at, "labeller": labeller.name, "latent": int(latent),
-                "half": "top" if place < len(picked.top) else "bottom",
-                "selectivity": float(statistics.selectivity[latent]),
-                "firings": int(statistics.firings[latent]),
-                "highest": float(statistics.highest[latent]),
-                "label": POLYSEMANTIC if label.text is None else label.text,
-            })  # fmt: skip
+            found.rows["labels"].append(
+                {
+                    **at,
+                    "labeller": labeller.name,
+                    "latent": int(latent),
+                    "half": "top" if place < len(picked.top) else "bottom",
+                    "selectivity": float(statistics.selectivity[latent]),
+                    "firings": int(statistics.firings[latent]),
+                    "highest": float(statistics.highest[latent]),
+                    "label": POLYSEMANTIC if label.text is None else label.text,
+                }
+            )
     if len(given) == 2 and given[0]:
         both = agreement(given[0], given[1])
         names = ", ".join(labeller.name for labeller in study.labellers)
@@ -189,11 +208,23 @@ def _rows(
 
 
 def _board(
-    study: Study, decoders: Mapping[str, np.ndarray], cell: dict[str, Any], params: Params,
-    measured: Measured, labels: Sequence[Label],
-) -> Dashboard:  # fmt: skip
+    study: Study,
+    decoders: Mapping[str, np.ndarray],
+    cell: dict[str, Any],
+    params: Params,
+    measured: Measured,
+    labels: Sequence[Label],
+) -> Dashboard:
     others = ((name, W_dec) for name, W_dec in decoders.items() if name != name_of(cell))
     coords = {"expansion": cell["ratio"], **{k: cell[k] for k in ("l1", "resample", "seed")}}
     return dashboard(
-        name_of(cell), coords, params, measured, labels, others, study.model, study.text, study.settings
+        name_of(cell),
+        coords,
+        params,
+        measured,
+        labels,
+        others,
+        study.model,
+        study.text,
+        study.settings,
     )

@@ -4,8 +4,8 @@
     model.safetensors  its weights, or several files with an index, see `saejax.lm.gpt2_files`
     tokenizer.json     its vocabulary
 
-The forward pass is `saejax.lm.model`'s, whose modules carry GPT-2's names and shapes: the fused and not
-transposed products of its files are used as they are.
+The forward pass is `saejax.lm.model`'s, whose modules carry GPT-2's names and shapes: the fused and
+not transposed products of its files are used as they are.
 
 Source: "Language models are unsupervised multitask learners" (Radford et al., 2019).
 """
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from saejax.checks import check_whole
+from saejax.core.checks import check_whole
+from saejax.core.precision import PRECISIONS, Precision
 from saejax.lm.gpt2_files import (
     INDEX,
     WEIGHTS,
@@ -34,7 +35,6 @@ from saejax.lm.gpt2_files import (
 )
 from saejax.lm.model import GPT, GPTConfig, abstract_gpt
 from saejax.lm.tokenizer import load_tokenizer
-from saejax.precision import PRECISIONS, Precision
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -75,8 +75,8 @@ class Pretrained:
         model: its weights.
         folder: where its files lie.
         about: what the weights are, JSON types: `name`, the hub's, or that of a local folder;
-            `revision`, the hub's commit, None for a folder; `dtype` of the weights; `config`; `files`,
-            the size and SHA-256 of config.json and of all files of weights.
+            `revision`, the hub's commit, None for a folder; `dtype` of the weights; `config`;
+            `files`, the size and SHA-256 of config.json and of all files of weights.
     """
 
     model: GPT
@@ -95,7 +95,8 @@ class Pretrained:
         tokenizer = load_tokenizer(path)
         if tokenizer.get_vocab_size() > most:
             raise ValueError(
-                f"{path}: got {tokenizer.get_vocab_size()} tokens, allowed: the model's {most} or fewer"
+                f"{path}: got {tokenizer.get_vocab_size()} tokens, allowed: the model's {most} or "
+                "fewer"
             )
         return tokenizer
 
@@ -126,15 +127,15 @@ def load_gpt2(
     """GPT-2 with the weights of its files.
 
     Files hold weights of float32, float16 or bfloat16. They are read one tensor after the other, so
-    that no more than one is in memory twice. With `dtype="bfloat16"` the weights take half the memory,
-    while the residual stream, the norms, the softmax and all sums stay in float32: to a stream in
-    bfloat16, with GPT-2's norms, what a layer writes would be lost below its 8 bits. What the products
-    multiply is `matmul_precision`'s: "highest" widens the weights to float32 first, "bf16" rounds the
-    activations to bfloat16 and is the fast one.
+    that no more than one is in memory twice. With `dtype="bfloat16"` the weights take half the
+    memory, while the residual stream, the norms, the softmax and all sums stay in float32: to a
+    stream in bfloat16, with GPT-2's norms, what a layer writes would be lost below its 8 bits. What
+    the products multiply is `matmul_precision`'s: "highest" widens the weights to float32 first,
+    "bf16" rounds the activations to bfloat16 and is the fast one.
 
     Args:
-        name: a folder with config.json and the weights; gpt2, gpt2-medium, gpt2-large or gpt2-xl; or
-            owner/name of a model of the hub. A folder goes before a model of its name.
+        name: a folder with config.json and the weights; gpt2, gpt2-medium, gpt2-large or gpt2-xl;
+            or owner/name of a model of the hub. A folder goes before a model of its name.
         revision: commit, tag or branch of the hub's model. None: for the four published ones the
             commit in `REVISIONS`, for others the newest one. Which commit it was is in `about`.
         dtype: of the weights, float32 or bfloat16.
@@ -149,8 +150,9 @@ def load_gpt2(
         OSError: where the hub does not answer or has no such model.
     """
     for argument, value, allowed in (
-        ("dtype", dtype, DTYPES), ("matmul_precision", matmul_precision, PRECISIONS)
-    ):  # fmt: skip
+        ("dtype", dtype, DTYPES),
+        ("matmul_precision", matmul_precision, PRECISIONS),
+    ):
         if value not in allowed:
             raise ValueError(f"{argument}: got {value!r}, allowed: {', '.join(allowed)}")
     if Path(name).is_dir():
@@ -176,8 +178,8 @@ def _download(name: str, revision: str | None) -> tuple[Path, dict[str, str | No
     full = f"{OWNER}/{name}" if name in SIZES else name
     if not HUB_ID.fullmatch(full):
         raise ValueError(
-            f"name: got {name!r}, allowed: an existing folder, {', '.join(SIZES)}, or owner/name of a "
-            "model of the hub"
+            f"name: got {name!r}, allowed: an existing folder, {', '.join(SIZES)}, or owner/name "
+            "of a model of the hub"
         )
     owner, _, short = full.partition("/")
     if revision is None and owner == OWNER:
@@ -199,8 +201,8 @@ def read_config(folder: Path) -> GPTConfig:
 
     Raises:
         FileNotFoundError: where there is no config.json.
-        ValueError: naming the file and the field: another architecture than GPT-2, a variant that `GPT`
-            does not compute, a number that is missing or none; a damaged file.
+        ValueError: naming the file and the field: another architecture than GPT-2, a variant that
+            `GPT` does not compute, a number that is missing or none; a damaged file.
     """
     path = folder / CONFIG
     if not path.is_file():

@@ -3,9 +3,10 @@
     model.safetensors                                     all tensors, or
     model.safetensors.index.json, model-00001-of-...      which file holds which, and these files
 
-Tensors carry the names of `GPT`, with `weight` for its `kernel`, `scale` and `embedding`, and with or
-without `transformer.` before them, depending on the class that saved them. Files of older versions hold
-the causal masks too, and some hold the embedding a second time as the unembedding that is tied to it.
+Tensors carry the names of `GPT`, with `weight` for its `kernel`, `scale` and `embedding`, and with
+or without `transformer.` before them, depending on the class that saved them. Files of older
+versions hold the causal masks too, and some hold the embedding a second time as the unembedding
+that is tied to it.
 
 Source: the files of openai-community/gpt2 and what transformers' `save_pretrained` writes.
 """
@@ -59,7 +60,9 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
     if (folder / WEIGHTS).is_file():
         return (folder / WEIGHTS,)
     if not (folder / INDEX).is_file():
-        raise FileNotFoundError(f"{folder}: got neither {WEIGHTS} nor {INDEX}, allowed: one of them")
+        raise FileNotFoundError(
+            f"{folder}: got neither {WEIGHTS} nor {INDEX}, allowed: one of them"
+        )
     for name, file in (places := _places(folder)).items():
         if not (folder / file).is_file():
             raise FileNotFoundError(f"{folder / file}: missing; {INDEX} says that it holds {name}")
@@ -73,9 +76,13 @@ def _places(folder: Path) -> dict[str, str]:
         places = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
         outside = {file for file in places.values() if Path(file).name != file}
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: got a file that is damaged ({error!r}), allowed: JSON") from error
+        raise ValueError(
+            f"{path}: got a file that is damaged ({error!r}), allowed: JSON"
+        ) from error
     if outside:
-        raise ValueError(f"{path}: got the file {min(outside)!r}, allowed: names of files beside it")
+        raise ValueError(
+            f"{path}: got the file {min(outside)!r}, allowed: names of files beside it"
+        )
     return places
 
 
@@ -96,8 +103,8 @@ def open_tensors(files: Sequence[Path]) -> dict[str, Stored]:
         files: as `weight_files` has them.
 
     Raises:
-        ValueError: naming the file, where it is damaged; naming the tensor, where it is stored twice
-            or not where the index has it.
+        ValueError: naming the file, where it is damaged; naming the tensor, where it is stored
+            twice or not where the index has it.
     """
     tensors: dict[str, Stored] = {}
     held: dict[str, str] = {}
@@ -108,7 +115,9 @@ def open_tensors(files: Sequence[Path]) -> dict[str, Stored]:
             # Read on demand and not mapped into memory, where what was read would stay.
             opened = safe_open(path, framework="numpy", backend="pread")
         except SafetensorError as error:
-            raise ValueError(f"{path}: got a damaged file ({error}), allowed: .safetensors") from error
+            raise ValueError(
+                f"{path}: got a damaged file ({error}), allowed: .safetensors"
+            ) from error
         for stored in sorted(opened.keys()):
             part = opened.get_slice(stored)
             tensor = Stored(path, opened, stored, str(part.get_dtype()), tuple(part.get_shape()))
@@ -149,18 +158,21 @@ def check_tensors(
         shapes: what the model needs.
 
     Raises:
-        ValueError: naming the tensor: missing, unknown, of another shape, of a dtype that is no float
-            of 16 or 32 bits; an unembedding that is not the embedding.
+        ValueError: naming the tensor: missing, unknown, of another shape, of a dtype that is no
+            float of 16 or 32 bits; an unembedding that is not the embedding.
     """
     missing = sorted(shapes.keys() - tensors.keys())
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(f"{folder}: {missing[0]}: got no such tensor{more}, allowed: all of GPT-2's")
+        raise ValueError(
+            f"{folder}: {missing[0]}: got no such tensor{more}, allowed: all of GPT-2's"
+        )
     tied = {**shapes, UNEMBEDDING: shapes[EMBEDDING]}
     for name, tensor in tensors.items():
         if name not in tied:
             raise ValueError(
-                f"{tensor}: got a tensor that GPT-2 of this config.json does not have, allowed: its own"
+                f"{tensor}: got a tensor that GPT-2 of this config.json does not have, allowed: "
+                "its own"
             )
         if tensor.shape != tied[name]:
             raise ValueError(f"{tensor}: got shape {tensor.shape}, allowed: {tied[name]}")
@@ -178,7 +190,8 @@ def _check_tied(head: Stored, embedding: Stored) -> None:
         a, b = (part[start : min(start + BLOCK, rows)] for part in parts)
         if not np.array_equal(a, b):
             raise ValueError(
-                f"{head}: got other numbers than {embedding.name}, allowed: equal to it (tied), or none"
+                f"{head}: got other numbers than {embedding.name}, allowed: equal to it (tied), "
+                "or none"
             )
 
 

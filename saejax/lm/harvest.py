@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Int64, Integer
 
-from saejax.checks import check_switch, check_whole
-from saejax.data.corpus import document_ids
+from saejax.core.checks import check_switch, check_whole
+from saejax.lm.corpus import document_ids
 from saejax.lm.model import GPT, activations, hook_width
 
 
@@ -20,14 +20,15 @@ class Packing:
     """How a text is cut into the windows that a model sees, and which of their positions are kept.
 
     Documents follow one another, each closed by its end-of-text token, and windows take successive
-    tokens whatever document they are of; an incomplete last window is left out. With `bos` each window
-    begins with that token, ahead of context - 1 tokens of the text.
+    tokens whatever document they are of; an incomplete last window is left out. With `bos` each
+    window begins with that token, ahead of context - 1 tokens of the text.
 
-    For GPT-2 the peers (SAELens, TransformerLens) let every window begin with `<|endoftext|>`, which is
-    its `bos`. They keep the activation at that position unless told otherwise (`seqpos_slice`,
-    `exclude_special_tokens`). It is the same in every window, and in GPT-2's middle layers the stream
-    at the first position, whatever token is there, is many times as long as at any other, so that one
-    row of a window outweighs the rest in a squared error and in the mean. `drop_first` leaves it out.
+    For GPT-2 the peers (SAELens, TransformerLens) let every window begin with `<|endoftext|>`,
+    which is its `bos`. They keep the activation at that position unless told otherwise
+    (`seqpos_slice`, `exclude_special_tokens`). It is the same in every window, and in GPT-2's
+    middle layers the stream at the first position, whatever token is there, is many times as long
+    as at any other, so that one row of a window outweighs the rest in a squared error and in the
+    mean. `drop_first` leaves it out.
 
     Args:
         context: tokens in a window, the first one included.
@@ -88,8 +89,8 @@ class Packing:
             rows: their numbers.
 
         Returns:
-            The position of each in its window, from 0; and its place in the text. For a `bos` that is
-            the place of the token behind it.
+            The position of each in its window, from 0; and its place in the text. For a `bos` that
+            is the place of the token behind it.
         """
         window, row = np.divmod(np.asarray(rows, np.int64), self.kept)
         position = row + self.drop_first
@@ -125,10 +126,10 @@ def harvest(
 ) -> Iterator[Rows]:
     """The activations at a hook point for the tokens of a text, in its order.
 
-    The text is cut into windows that follow one another, see `Packing`. Which token row r is, at which
-    position, depends on r and the packing alone: without one, row r is token r. Compiled once. A
-    harvest that starts at row r gives bit for bit the rows from r on of one that starts at 0, because
-    it runs the same batches of windows.
+    The text is cut into windows that follow one another, see `Packing`. Which token row r is, at
+    which position, depends on r and the packing alone: without one, row r is token r. Compiled
+    once. A harvest that starts at row r gives bit for bit the rows from r on of one that starts at
+    0, because it runs the same batches of windows.
 
     Args:
         model: the weights.
@@ -144,8 +145,9 @@ def harvest(
         An iterator of batches of rows; the first and the last may be shorter than the others.
 
     Raises:
-        ValueError: before anything is computed, naming the argument: an unknown hook, a packing that
-            the model does not fit, a text shorter than one window, a start or stop outside the text.
+        ValueError: before anything is computed, naming the argument: an unknown hook, a packing
+            that the model does not fit, a text shorter than one window, a start or stop outside the
+            text.
     """
     config = model.config
     hook_width(config, hook)
@@ -156,15 +158,21 @@ def harvest(
         )
     if packing.bos is not None and packing.bos >= config.vocab_size:
         raise ValueError(
-            f"packing.bos: got {packing.bos}, allowed: below the model's vocab_size={config.vocab_size}"
+            f"packing.bos: got {packing.bos}, allowed: below the model's "
+            f"vocab_size={config.vocab_size}"
         )
-    batch_size = check_whole("batch_size", batch_size, "a whole number, 1 or more", lambda v: v >= 1)
+    batch_size = check_whole(
+        "batch_size", batch_size, "a whole number, 1 or more", lambda v: v >= 1
+    )
     n_rows = packing.rows(tokens.size)
     if not n_rows:
         window = "context" if packing.bos is None else "context - 1"
         raise ValueError(f"tokens: got {tokens.size}, allowed: {window}={packing.stride} or more")
     stop = check_whole(
-        "stop", n_rows if stop is None else stop, f"None or 1 to {n_rows}", lambda v: 1 <= v <= n_rows
+        "stop",
+        n_rows if stop is None else stop,
+        f"None or 1 to {n_rows}",
+        lambda v: 1 <= v <= n_rows,
     )
     start = check_whole("start", start, f"0 to stop={stop}", lambda v: 0 <= v <= stop)
     return _harvest(model, tokens, documents, hook, packing, batch_size, start, stop)

@@ -40,7 +40,9 @@ def next_token_losses(
         x: residual stream behind the last block.
         tokens: which token does follow.
     """
-    return optax.softmax_cross_entropy_with_integer_labels(unembed(model, x), tokens.astype(jnp.int32))
+    return optax.softmax_cross_entropy_with_integer_labels(
+        unembed(model, x), tokens.astype(jnp.int32)
+    )
 
 
 def window_losses(
@@ -80,8 +82,8 @@ def share_recovered(
 
         (mean ablated - mean replaced) / (mean ablated - mean clean).
 
-    1 is the model as it is and 0 the ablation; what is worse than the ablation is below 0. NaN where
-    the ablation costs nothing.
+    1 is the model as it is and 0 the ablation; what is worse than the ablation is below 0. NaN
+    where the ablation costs nothing.
 
     Args:
         clean: losses of the windows in the model as it is.

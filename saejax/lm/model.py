@@ -4,10 +4,11 @@
     x   = x + attn(ln_1(x));   x = x + c_proj(gelu(c_fc(ln_2(x))))    in every block
     logits = ln_f(x) @ wte^T
 
-Pre-LayerNorm, learned positions, GELU in its tanh form, biases everywhere, the unembedding tied to the
-embedding: what nanoGPT trains and what GPT-2 is. Modules carry GPT-2's names and shapes, with c_attn
-the fused query, key and value, so that the tensors of its files map one to one: a layer's `weight` is
-`kernel` (not transposed), `scale` or `embedding` here.
+Pre-LayerNorm, learned positions, GELU in its tanh form, biases everywhere, the unembedding tied to
+the embedding: what nanoGPT trains and what GPT-2 is. Modules carry GPT-2's names and shapes, with
+c_attn the fused query, key and value, so that the tensors of its files map one to one: a layer's
+    `weight`
+is `kernel` (not transposed), `scale` or `embedding` here.
 
 Sources: "Language models are unsupervised multitask learners" (Radford et al., 2019); nanoGPT
 (Karpathy, 2022). The names of the hook points are TransformerLens's.
@@ -23,8 +24,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from saejax.checks import check_number, check_whole
-from saejax.precision import PRECISIONS, Precision, matmul
+from saejax.core.checks import check_number, check_whole
+from saejax.core.precision import PRECISIONS, Precision, matmul
 
 HOOKS = ("hook_resid_pre", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post")
 
@@ -36,7 +37,8 @@ Replacement = Callable[[Activation], Activation] | Array
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Shape of a model. The defaults but for the vocabulary are those of the bimodality study's text.
+    """Shape of a model. The defaults but for the vocabulary are those of the bimodality study's
+    text.
 
     Args:
         vocab_size: number of tokens (GPT-2: 50257).
@@ -46,7 +48,7 @@ class GPTConfig:
         d_mlp: width of the MLPs (GPT-2: 4 d_model).
         n_heads: attention heads, each of width d_model / n_heads.
         layer_norm_eps: what LayerNorm adds to the variance.
-        matmul_precision: operands of the products with weights, see `saejax.precision.matmul`.
+        matmul_precision: operands of the products with weights, see `saejax.core.precision.matmul`.
 
     Raises:
         ValueError: naming the argument, the value got and what is allowed.
@@ -70,7 +72,9 @@ class GPTConfig:
             raise ValueError(
                 f"n_heads: got {self.n_heads}, allowed: a divisor of d_model={self.d_model}"
             )
-        eps = check_number("layer_norm_eps", self.layer_norm_eps, "above 0 (a number)", lambda v: v > 0)
+        eps = check_number(
+            "layer_norm_eps", self.layer_norm_eps, "above 0 (a number)", lambda v: v > 0
+        )
         object.__setattr__(self, "layer_norm_eps", eps)
         if self.matmul_precision not in PRECISIONS:
             raise ValueError(
@@ -114,8 +118,9 @@ class Attention(nnx.Module):
     def __call__(self, x: Stream) -> Stream:
         n_heads, precision = self.config.n_heads, self.config.matmul_precision
         length, d_head = x.shape[-2], x.shape[-1] // n_heads
-        # [batch, head, position, d_head]. jax.nn.dot_product_attention computes the same, but forward
-        # and backward take four times as long with it on a CPU (31 against 8 ms, heads of 8).
+        # [batch, head, position, d_head]. jax.nn.dot_product_attention computes the same, but
+        # forward and backward take four times as long with it on a CPU (31 against 8 ms, heads of
+        # 8).
         q, k, v = (
             part.reshape(-1, length, n_heads, d_head).swapaxes(1, 2)
             for part in jnp.split(_apply(self.c_attn, x, precision), 3, axis=-1)
@@ -158,8 +163,8 @@ class Block(nnx.Module):
 class GPT(nnx.Module):
     """The model: a pytree of its weights, for `forward`, `jax.jit`, `jax.vmap` or `jax.grad`.
 
-    Weights are Gaussian with deviation 0.02, those of the products that write into the residual stream
-    0.02 / sqrt(2 n_layers); biases are 0. Make one with `init_gpt`.
+    Weights are Gaussian with deviation 0.02, those of the products that write into the residual
+    stream 0.02 / sqrt(2 n_layers); biases are 0. Make one with `init_gpt`.
     """
 
     def __init__(self, config: GPTConfig, rngs: nnx.Rngs) -> None:
@@ -191,8 +196,8 @@ def hook_names(config: GPTConfig) -> tuple[str, ...]:
     """Every activation that can be read or replaced, in the order in which they are computed.
 
     `blocks.{i}.hook_resid_pre`, `hook_resid_mid`, `hook_resid_post` are the residual stream before
-    the layer, between attention and MLP, and behind it; `mlp.hook_post` the MLP's activations behind
-    the nonlinearity, `hook_mlp_out` what the MLP adds to the stream.
+    the layer, between attention and MLP, and behind it; `mlp.hook_post` the MLP's activations
+    behind the nonlinearity, `hook_mlp_out` what the MLP adds to the stream.
     """
     return tuple(f"blocks.{i}.{hook}" for i in range(config.n_layers) for hook in HOOKS)
 
@@ -269,7 +274,8 @@ def stream(
     replace: Mapping[str, Replacement] | None = None,
     n_layers: int | None = None,
 ) -> tuple[Stream, dict[str, Activation]]:
-    """The residual stream behind the first `n_layers` blocks (None: all), and what was read until then.
+    """The residual stream behind the first `n_layers` blocks (None: all), and what was read until
+    then.
 
     Other arguments and errors as in `forward`, which is this and then `unembed`.
     """
@@ -305,6 +311,6 @@ def _replaced(name: str, x: Activation, replacement: Replacement) -> Activation:
         return jnp.broadcast_to(new, x.shape)
     except ValueError as error:
         raise ValueError(
-            f"replace: got an array of shape {new.shape} for {name!r}, allowed: one that broadcasts to "
-            f"{x.shape}"
+            f"replace: got an array of shape {new.shape} for {name!r}, allowed: one that "
+            f"broadcasts to {x.shape}"
         ) from error

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Integer
 
+from saejax.lm.ablation import Ablations, Reading, ablations, read, reconstructed
 from saejax.lm.harvest import Packing
-from saejax.lm.latents import Ablations, Reading, ablations, read, reconstructed
 from saejax.lm.loss import share_recovered
 from saejax.lm.model import GPT
 from saejax.lm.training import spread_windows
-from saejax.sae import Params
+from saejax.sae.params import Params
 
 # Tokens whose logits are held at once.
 TOKENS = 4096
@@ -20,7 +20,8 @@ TOKENS = 4096
 
 @dataclass(frozen=True)
 class Recovery:
-    """A text that a model has read, ready to be read again with reconstructions. Made by `recovery`.
+    """A text that a model has read, ready to be read again with reconstructions. Made by
+    `recovery`.
 
     Args:
         model: the weights.
@@ -39,7 +40,8 @@ class Recovery:
     batch_size: int
 
     def of_the_model(self) -> dict[str, float]:
-        """Mean losses in nats per token: `clean`, and with the activation ablated `zero` and `mean`."""
+        """Mean losses in nats per token: `clean`, and with the activation ablated `zero` and
+        `mean`."""
         named = self.ablated._asdict().items()
         return {name: float(np.mean(losses, dtype=np.float64)) for name, losses in named}
 
@@ -51,7 +53,8 @@ class Recovery:
 
         Returns:
             `loss` with the reconstruction in the activation's place, in nats per token;
-            `recovered_zero` and `recovered_mean`, the shares recovered of what either ablation costs.
+            `recovered_zero` and `recovered_mean`, the shares recovered of what either ablation
+            costs.
         """
         on_device = jax.tree.map(jnp.asarray, params)
         losses, _ = reconstructed(

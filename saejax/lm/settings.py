@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from saejax.checks import check_number_fields, check_whole_fields
+from saejax.core.checks import check_number_fields, check_whole_fields
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class LMSettings:
         beta2: decay of the mean of its square.
         grad_clip: highest norm of the gradient over all weights.
         eval_every: steps between evaluations, and the length of one compiled chunk.
-        eval_windows: how many windows of the validation tokens, spread evenly, an evaluation measures.
+        eval_windows: how many windows of the validation tokens, spread evenly, an evaluation
+            measures.
         seed: of the weights and the windows.
 
     Raises:

@@ -1,6 +1,7 @@
 """The compiled part of training a language model: draw windows, step, all pure.
 
-The windows of a step are a function of (seed, step), so that a resumed run needs no more than the step.
+The windows of a step are a function of (seed, step), so that a resumed run needs no more than the
+step.
 """
 
 from functools import partial
@@ -66,8 +67,11 @@ def draw_windows(
     return jax.vmap(lambda i: jax.lax.dynamic_slice(tokens, (i,), (length,)))(at)
 
 
-def training_loss(model: GPT, windows: Integer[Array, "batch context_and_next"]) -> Float[Array, ""]:
-    """Mean of `token_losses`, written for its gradient: the logits are made a few windows at a time."""
+def training_loss(
+    model: GPT, windows: Integer[Array, "batch context_and_next"]
+) -> Float[Array, ""]:
+    """Mean of `token_losses`, written for its gradient: the logits are made a few windows at a
+    time."""
     x, _ = stream(model, windows[:, :-1])
     n, context = windows.shape[0], windows.shape[1] - 1
     some = max(1, LOSS_ROWS // context) if jax.default_backend() == "cpu" else n

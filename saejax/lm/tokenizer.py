@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from saejax.checks import check_whole
+from saejax.core.checks import check_whole
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -37,7 +37,8 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = 4096) -> Tokeniz
         ValueError: `vocab_size: got X, allowed: ...`; also where the text is too short for it.
         ImportError: where tokenizers is not installed.
 
-    Source: "Language models are unsupervised multitask learners" (Radford et al., 2019), section 2.2.
+    Source: "Language models are unsupervised multitask learners" (Radford et al., 2019), section
+        2.2.
     """
     vocab_size = check_whole(
         "vocab_size", vocab_size, "a whole number, 257 or more", lambda v: v >= 257
@@ -55,7 +56,8 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = 4096) -> Tokeniz
     tokenizer.train_from_iterator(documents, trainer)
     if tokenizer.get_vocab_size() != vocab_size:
         raise ValueError(
-            f"vocab_size: got {vocab_size}, allowed with this text: up to {tokenizer.get_vocab_size()}"
+            f"vocab_size: got {vocab_size}, allowed with this text: up to "
+            f"{tokenizer.get_vocab_size()}"
         )
     return as_plain(tokenizer)
 
@@ -74,7 +76,9 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         tokenizer = lib.Tokenizer.from_str(text)
     # The package raises a bare Exception for any text that it cannot read.
     except Exception as error:
-        raise ValueError(f"{path}: got a file that is damaged, allowed: a tokenizer.json") from error
+        raise ValueError(
+            f"{path}: got a file that is damaged, allowed: a tokenizer.json"
+        ) from error
     return as_plain(tokenizer)
 
 
@@ -82,8 +86,8 @@ def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
     """The tokenizer of a file, or of a model: of its folder or on the Hugging Face hub.
 
     Args:
-        name: path of a tokenizer.json, or of a folder with one; where there is neither, owner/name of a
-            model.
+        name: path of a tokenizer.json, or of a folder with one; where there is neither, owner/name
+            of a model.
         revision: commit of the model; a name that moves makes the tokens move too.
 
     Raises:
@@ -102,7 +106,9 @@ def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
         raise ImportError(
             f'tokenizer: got {name!r}, which is no file; the hub needs pip install "saejax[lm]"'
         ) from error
-    return load_tokenizer(huggingface_hub.hf_hub_download(name, "tokenizer.json", revision=revision))
+    return load_tokenizer(
+        huggingface_hub.hf_hub_download(name, "tokenizer.json", revision=revision)
+    )
 
 
 def as_plain(tokenizer: Tokenizer) -> Tokenizer:
@@ -135,16 +141,18 @@ def _bytes_of_characters() -> dict[str, int]:
     """
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = (byte for byte in range(256) if byte not in plain)
-    return {chr(byte): byte for byte in plain} | {chr(256 + n): byte for n, byte in enumerate(others)}
+    return {chr(byte): byte for byte in plain} | {
+        chr(256 + n): byte for n, byte in enumerate(others)
+    }
 
 
 def token_texts(tokenizer: Tokenizer, vocab_size: int | None = None) -> tuple[str, ...]:
     r"""The text of every token id, to be shown to people.
 
-    A token is a sequence of bytes, and characters outside ASCII are several bytes that need not share
-    a token. Bytes that are no whole character are shown as `\xe2`. Added tokens such as
-    `<|endoftext|>` are shown by name, ids of no token as `<no token 17>`. So different ids may have the
-    same text, and the texts of a sequence put together are not always the text that it is of.
+    A token is a sequence of bytes, and characters outside ASCII are several bytes that need not
+    share a token. Bytes that are no whole character are shown as `\xe2`. Added tokens such as
+    `<|endoftext|>` are shown by name, ids of no token as `<no token 17>`. So different ids may have
+    the same text, and the texts of a sequence put together are not always the text that it is of.
 
     Args:
         tokenizer: one of byte-level pairs, GPT-2's kind.
@@ -161,7 +169,9 @@ def token_texts(tokenizer: Tokenizer, vocab_size: int | None = None) -> tuple[st
     tokens = {at: token for token, at in tokenizer.get_vocab(with_added_tokens=True).items()}
     n = max(tokens) + 1
     allowed = f"None, or a whole number from {n}, the tokenizer's, on"
-    size = check_whole("vocab_size", n if vocab_size is None else vocab_size, allowed, lambda v: v >= n)
+    size = check_whole(
+        "vocab_size", n if vocab_size is None else vocab_size, allowed, lambda v: v >= n
+    )
     added, table = tokenizer.get_added_tokens_decoder(), _bytes_of_characters()
 
     def text(at: int) -> str:

@@ -20,17 +20,16 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 from tqdm.auto import tqdm
 
-from saejax.checkpoint import Checkpoints
-from saejax.checks import check_whole
-from saejax.data.corpus import Corpus, unigram_entropy
-from saejax.differences import differences
+from saejax.core.checkpoints import Checkpoints
+from saejax.core.checks import check_whole
+from saejax.core.diff import differences
+from saejax.core.files import append_rows, held, leftover, read_rows, write_text
+from saejax.core.signals import Stop, stopping
+from saejax.lm.corpus import Corpus, unigram_entropy
 from saejax.lm.loss import window_losses
 from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
 from saejax.lm.settings import LMSettings
 from saejax.lm.steps import State, learning_rate, optimizer, start, train_steps
-from saejax.runlog import append_rows, read_rows, write_text
-from saejax.stopping import Stop, stopping
-from saejax.workdir import held, leftover
 
 # Places in the token array are int32 in the compiled step.
 MOST_TOKENS = 2**31 - 1
@@ -41,8 +40,8 @@ class TrainedLM(NamedTuple):
 
     Attributes:
         model: its weights.
-        rows: a row per evaluation: `step`; `train_loss`, the mean over the steps since the row before;
-            `validation_loss`; `lr`. Losses are nats per token.
+        rows: a row per evaluation: `step`; `train_loss`, the mean over the steps since the row
+            before; `validation_loss`; `lr`. Losses are nats per token.
         run: what lm.json holds, with `unigram_entropy` of the validation tokens in nats.
     """
 
@@ -74,9 +73,9 @@ def train_lm(
 ) -> TrainedLM:
     """Trains a model, or goes on where a run in the same workdir was interrupted.
 
-    A run that was interrupted and resumed ends with the same weights and rows, bit for bit on the same
-    kind of machine, as one that was not. SIGTERM and Ctrl-C save after the evaluation that comes next.
-    In a workdir whose run has ended nothing is trained.
+    A run that was interrupted and resumed ends with the same weights and rows, bit for bit on the
+    same kind of machine, as one that was not. SIGTERM and Ctrl-C save after the evaluation that
+    comes next. In a workdir whose run has ended nothing is trained.
 
     Args:
         config: shape of the model; its vocabulary must be the corpus's.
@@ -107,31 +106,39 @@ def train_lm(
     path = Path(workdir)
     plan = _describe(config, settings, corpus)
     _claim(path, plan)
-    with (
-        held(path),
-        Checkpoints(path / "checkpoints", keep) as checkpoints,
-        stopping() as stop,
-    ):
+    with held(path), Checkpoints(path / "checkpoints", keep) as checkpoints, stopping() as stop:
         state = start(config, settings)
         done, state = checkpoints.newest(lambda _: state) or (0, state)
         rows = [r for r in _rows(path) if r["step"] <= done]
         write_text(path / "loss.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         if done < settings.steps:
-            state = _run(state, done, corpus, settings, path, checkpoints, saves, progress, rows, stop)
+            state = _run(
+                state, done, corpus, settings, path, checkpoints, saves, progress, rows, stop
+            )
         checkpoints.wait()
         write_text(path / "lm.json", json.dumps(plan | {"finished": True}, indent=1))
     return TrainedLM(state.model, rows, plan | {"finished": True})
 
 
 def _run(
-    state: State, done: int, corpus: Corpus, settings: LMSettings, path: Path,
-    checkpoints: Checkpoints, saves: int, progress: bool, rows: list[dict[str, float]], stop: Stop,
-) -> State:  # fmt: skip
+    state: State,
+    done: int,
+    corpus: Corpus,
+    settings: LMSettings,
+    path: Path,
+    checkpoints: Checkpoints,
+    saves: int,
+    progress: bool,
+    rows: list[dict[str, float]],
+    stop: Stop,
+) -> State:
     """Trains to the end; appends to `rows` and to the workdir while it goes."""
     tokens = jnp.asarray(corpus.train)
     length = state.model.config.context + 1
     windows = jnp.asarray(spread_windows(corpus.validation, settings.eval_windows, length))
-    with tqdm(total=settings.steps, initial=done, disable=not progress, desc="language model") as bar:
+    with tqdm(
+        total=settings.steps, initial=done, disable=not progress, desc="language model"
+    ) as bar:
         for step in range(done, settings.steps, settings.eval_every):
             state, train_loss = train_steps(
                 state, tokens, jnp.int32(step), n=settings.eval_every, settings=settings
@@ -145,8 +152,8 @@ def _run(
             }
             if not math.isfinite(row["train_loss"]):
                 raise FloatingPointError(
-                    f"train_loss: got {row['train_loss']} in steps {step} to {at}, allowed: finite; a "
-                    f"learning rate below lr={settings.lr} may help"
+                    f"train_loss: got {row['train_loss']} in steps {step} to {at}, allowed: "
+                    f"finite; a learning rate below lr={settings.lr} may help"
                 )
             rows.append(row)
             append_rows(path / "loss.jsonl", [row])
@@ -156,8 +163,8 @@ def _run(
             if asked:
                 checkpoints.wait()
                 stop.leave(
-                    f"language model stopped at step {at:,} of {settings.steps:,} and saved; the same "
-                    "command goes on from there"
+                    f"language model stopped at step {at:,} of {settings.steps:,} and saved; the "
+                    "same command goes on from there"
                 )
             bar.set_postfix_str(f"validation loss {row['validation_loss']:.3f} nats")
             bar.update(settings.eval_every)
@@ -180,7 +187,8 @@ def load_lm(workdir: str | Path) -> TrainedLM:
     run = _read(path)
     if not run["finished"]:
         raise FileNotFoundError(
-            f"workdir: got {str(path)!r}, whose training was interrupted; `train_lm` goes on with it"
+            f"workdir: got {str(path)!r}, whose training was interrupted; `train_lm` goes on with "
+            "it"
         )
     config, settings = GPTConfig(**run["config"]), LMSettings(**run["settings"])
     model = abstract_gpt(config)
@@ -207,7 +215,9 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{file}: got a file that is damaged, allowed: what was written") from error
+        raise ValueError(
+            f"{file}: got a file that is damaged, allowed: what was written"
+        ) from error
 
 
 def _rows(path: Path) -> list[dict[str, float]]:
@@ -234,12 +244,13 @@ def _check_tokens(config: GPTConfig, corpus: Corpus) -> None:
     for name, tokens in (("train", corpus.train), ("validation", corpus.validation)):
         if tokens.size <= config.context:
             raise ValueError(
-                f"context: got {config.context}, allowed: fewer than the {tokens.size} {name} tokens"
+                f"context: got {config.context}, allowed: fewer than the {tokens.size} {name} "
+                "tokens"
             )
         if tokens.size > MOST_TOKENS:
             raise ValueError(
-                f"corpus: got {tokens.size} {name} tokens, allowed: up to {MOST_TOKENS}; read fewer "
-                "documents"
+                f"corpus: got {tokens.size} {name} tokens, allowed: up to {MOST_TOKENS}; read "
+                "fewer documents"
             )
 
 
@@ -253,8 +264,8 @@ def _claim(path: Path, plan: Mapping[str, Any]) -> None:
         return
     if path.exists() and (not path.is_dir() or any(not leftover(p) for p in path.iterdir())):
         raise FileExistsError(
-            f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty folder, or "
-            "one of the same run"
+            f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty "
+            "folder, or one of the same run"
         )
     path.mkdir(parents=True, exist_ok=True)
     write_text(path / "lm.json", json.dumps(plan, indent=1))

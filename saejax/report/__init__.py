@@ -3,24 +3,14 @@
 Reads the workdir alone, so it can be made again at any time without training.
 """
 
+import importlib
+from importlib import resources
 from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from saejax.report import baselines, bimodality, gpt2, sweep, synthbench, tokens, toy3d
 from saejax.report.page import Page
-from saejax.runlog import read_run
-
-# The page of each study; any other sweep has the plain one.
-PAGES = {
-    "baselines": baselines.build,
-    "bimodality": bimodality.build,
-    "gpt2": gpt2.build,
-    "grid": sweep.build,
-    "synthbench": synthbench.build,
-    "toy3d": toy3d.build,
-    "tokens": tokens.build,
-}
+from saejax.results.workdir import read_run
 
 
 def write(workdir: str | Path) -> Path:
@@ -69,6 +59,13 @@ def films(workdir: str | Path) -> dict[str, bytes]:
 
 
 def _page(workdir: str | Path) -> Page:
+    """The page of a workdir, as its study builds it.
+
+    The page of a study is `saejax.experiments.NAME.page`, found by the name in run.json: studies
+    are above this room, and adding one changes nothing here. A sweep of no study has the grid's.
+    """
     path = Path(workdir)
-    name = read_run(path).get("study", {}).get("name")
-    return PAGES.get(name, sweep.build)(path)
+    name = str(read_run(path).get("study", {}).get("name"))
+    own = resources.files("saejax").joinpath("experiments", name, "page.py")
+    study = name if name.isidentifier() and own.is_file() else "grid"
+    return importlib.import_module(f"saejax.experiments.{study}.page").build(path)

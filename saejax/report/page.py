@@ -9,10 +9,11 @@ from typing import NamedTuple
 
 from matplotlib.figure import Figure
 
-from saejax.runlog import write_bytes, write_text
-from saejax.table import Table
+from saejax.core.files import write_bytes, write_text
+from saejax.core.table import Table
 
 STYLE = """
+\
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1180px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ddd}
 h3{font-size:1.05rem;margin:1.6rem 0 .4rem}
@@ -24,7 +25,8 @@ th,td{padding:.2rem .55rem;text-align:right;border-bottom:1px solid #eee;white-s
 th{background:#f6f6f6;position:sticky;top:0}.scroll{overflow:auto;max-height:32rem}
 .whole{max-height:none}
 .words td,.words th{text-align:left;white-space:normal;vertical-align:top}
-.warn{background:#fff3cd;padding:.6rem 1rem;border-radius:4px}code{background:#f4f4f4;padding:0 .2em}
+.warn{background:#fff3cd;padding:.6rem 1rem;border-radius:4px}\
+code{background:#f4f4f4;padding:0 .2em}
 """
 
 
@@ -104,8 +106,8 @@ class Page:
         """Animations side by side, kept as figures/NAME.gif too.
 
         Args:
-            films: name, caption and what makes the bytes of a GIF each. Frames take long to draw, so
-                they are drawn when they are asked for.
+            films: name, caption and what makes the bytes of a GIF each. Frames take long to draw,
+                so they are drawn when they are asked for.
         """
         self._parts += ['<div class="gallery">', *(Picture(*film) for film in films), "</div>"]
 
@@ -136,7 +138,8 @@ class Page:
         page = self.path / "report.html"
         write_text(
             page,
-            '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>saejax report</title>'
+            '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+            "<title>saejax report</title>"
             f"<style>{STYLE}</style></head><body>{''.join(map(str, self._parts))}</body></html>\n",
         )
         return page

@@ -1,0 +1,1 @@
+"""Studies of what SAEs learned: baselines, matching of dictionaries, t-SNE."""

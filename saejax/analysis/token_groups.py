@@ -1,0 +1,175 @@
+"""How the latents of an SAE tell groups of tokens apart: purity and gap of every latent and group.
+
+With h_tj >= 0 the activation of latent j on token t, and g a group of tokens:
+
+    purity_gj = sum_{t in g} h_tj / sum_t h_tj
+    gap_gj    = (min_{t in g} h_tj - max_{t not in g} h_tj) / max_t h_tj
+
+The purity, in [0, 1], is the share of the latent's activation that falls on the group. The gap, in
+[-1, 1], is positive exactly where one threshold on the latent accepts all tokens of the group and
+no other. Neither changes when a latent is scaled. Purity alone would credit a latent that knows one
+token of the group, gap alone one that is only slightly stronger there; a group's own latent has
+both.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from scipy.stats import binomtest
+
+from saejax.core.checks import check_number
+
+
+class Separation(NamedTuple):
+    """What each latent (last axis) makes of each group (last axis but one).
+
+    Attributes:
+        purity: share of the latent's activation that falls on the group; NaN for a dead latent.
+        gap: distance between the group and the rest in units of the latent's largest activation;
+            NaN for a dead latent.
+        separates: whether the gap is positive.
+        own: whether the latent is the group's own: it separates the group, and its purity is high.
+    """
+
+    purity: Float[Array, "*cells groups d_sae"]
+    gap: Float[Array, "*cells groups d_sae"]
+    separates: Bool[Array, "*cells groups d_sae"]
+    own: Bool[Array, "*cells groups d_sae"]
+
+
+def separation(
+    h: Float[Array, "*cells tokens d_sae"],
+    member: Bool[np.ndarray, "groups tokens"],
+    dead_threshold: float = 0.0,
+    own_purity: float = 0.9,
+) -> Separation:
+    """Purity and gap (equations above) of every latent and group, and what follows from them.
+
+    A latent may be the own one of several groups, where one holds another. Groups are taken one
+    after the other, so that memory is that of a few copies of h whatever their number.
+
+    Args:
+        h: activations, 0 or more.
+        member: whether a token belongs to a group; held on the host, because it is checked before
+            anything is computed.
+        dead_threshold: a latent never above it is dead, in units of activation.
+        own_purity: purity from which a latent that separates a group is its own.
+
+    Raises:
+        ValueError: for a group that is empty or leaves out no token, a `member` that does not fit
+            the tokens, and a threshold outside its range.
+    """
+    if member.ndim != 2 or member.dtype != bool or member.shape[1] != h.shape[-2]:
+        raise ValueError(
+            f"member: got {member.dtype} of shape {member.shape}, allowed: bool of shape "
+            f"[groups, {h.shape[-2]} tokens]"
+        )
+    for g, n in enumerate(member.sum(1)):
+        if not 0 < n < member.shape[1]:
+            raise ValueError(
+                f"member: got group {g} with {n} of {member.shape[1]} tokens, allowed: at least "
+                "one token inside and one outside"
+            )
+    check_number("dead_threshold", dead_threshold, "0 or more", lambda v: v >= 0)
+    check_number("own_purity", own_purity, "above 0, up to 1", lambda v: 0 < v <= 1)
+    highest = h.max(-2)
+    live = highest > dead_threshold
+    scale = jnp.where(live, highest, jnp.nan)
+
+    def one(inside: Bool[Array, " tokens"]) -> Separation:
+        column = inside[:, None]
+        within = jnp.where(column, h, 0.0).sum(-2)
+        elsewhere = jnp.where(column, 0.0, h).sum(-2)
+        # A latent that is silent elsewhere has purity 1 without rounding.
+        purity = jnp.where(live, within / (within + elsewhere), jnp.nan)
+        lowest_within = jnp.where(column, h, jnp.inf).min(-2)
+        highest_elsewhere = jnp.where(column, -jnp.inf, h).max(-2)
+        # Compared before the division, in which a small difference may vanish.
+        separates = live & (lowest_within > highest_elsewhere)
+        gap = (lowest_within - highest_elsewhere) / scale
+        return Separation(purity, gap, separates, separates & (purity >= own_purity))
+
+    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, -2), jax.lax.map(one, jnp.asarray(member)))
+
+
+def order_latents(
+    h: Float[np.ndarray, "*cells tokens d_sae"], dead_threshold: float = 0.0
+) -> Int[np.ndarray, "*cells d_sae"]:
+    """An order of the latents for a heat map, in which those of alike response stand side by side.
+
+    A latent responds to a token where it reaches half of its largest activation. Live latents are
+    sorted by the set of tokens they respond to, read as a word of ones and zeros, ones first: with
+    tokens that stand group by group, latents of the first group come first, and those of the whole
+    group before those of a part of it. Within one set they are sorted by their mean token position,
+
+        sum_t t h_tj / sum_t h_tj,
+
+    and then by their index. Dead latents come last, in the order of their indices.
+
+    Args:
+        h: activations, 0 or more.
+        dead_threshold: a latent never above it is dead, in units of activation.
+
+    Returns:
+        Indices of latents: `np.take_along_axis(h, order[..., None, :], -1)` is the heat map.
+
+    Raises:
+        ValueError: for a threshold below 0.
+    """
+    check_number("dead_threshold", dead_threshold, "0 or more", lambda v: v >= 0)
+    highest = h.max(-2, keepdims=True)
+    live = highest > dead_threshold
+    share = np.where(live, h, 0.0) / np.where(live, highest, 1.0)
+    responds = np.moveaxis(share >= 0.5, -2, 0)
+    positions = np.arange(h.shape[-2])[:, None]
+    total = np.where(live[..., 0, :], share.sum(-2), 1.0)
+    centre = (positions * share).sum(-2) / total
+    # lexsort takes its most important key last; False sorts before True. A dead latent responds to
+    # no token and a live one to at least one, so that the dead ones come last.
+    return np.lexsort((centre, *~responds[::-1]), axis=-1)
+
+
+class OwnRate(NamedTuple):
+    """How often each group gets a latent of its own.
+
+    Attributes:
+        share: share of the seeds in which at least one latent is the group's own.
+        low: lower end of the Wilson interval of the share, 95 %.
+        high: its upper end.
+        mean_latents: number of the group's own latents, mean over the seeds.
+    """
+
+    share: Float[np.ndarray, "*cells groups"]
+    low: Float[np.ndarray, "*cells groups"]
+    high: Float[np.ndarray, "*cells groups"]
+    mean_latents: Float[np.ndarray, "*cells groups"]
+
+
+def own_rate(own: Bool[np.ndarray, "seeds *cells groups d_sae"]) -> OwnRate:
+    """How often each group gets a latent of its own over the seeds, with a 95 % interval.
+
+    With k of n seeds, p = k / n and z = 1.96, the Wilson interval is
+
+        (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
+
+    Unlike that of the normal approximation it stays within [0, 1] and has a width where k is 0 or
+    n.
+
+    Args:
+        own: `Separation.own` of every seed, the seeds first.
+
+    Raises:
+        ValueError: for no seed.
+
+    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    """
+    n = own.shape[0]
+    if n < 1:
+        raise ValueError("own: got 0 seeds, allowed: 1 or more")
+    found = own.any(-1).sum(0)
+    intervals = [binomtest(k, n).proportion_ci(method="wilson") for k in range(n + 1)]
+    low, high = np.array([(i.low, i.high) for i in intervals]).T
+    return OwnRate(found / n, low[found], high[found], own.sum(-1).mean(0))

@@ -1,5 +1,0 @@
-"""How fast sweeps train, alone and beside their peers: what `saejax.experiments.benchmark` runs.
-
-Only `recipe`, `torch_loop`, `torch_ensemble` and `saelens` import torch, and nothing imports them
-before their packages were found to be installed.
-"""

@@ -1,0 +1,11 @@
+"""The keys of randomness: one for each seed and use."""
+
+import jax
+from jaxtyping import Array, Integer, PRNGKeyArray
+
+STREAMS = ("truth", "batches", "evaluation", "init", "resample")
+
+
+def stream(seed: Integer[Array, ""] | int, name: str) -> PRNGKeyArray:
+    """The key of one use of randomness of one seed."""
+    return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))

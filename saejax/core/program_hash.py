@@ -1,0 +1,61 @@
+"""Telling a user's functions apart: by what they compute, not by what they are called."""
+
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+# What has a derivative of its own, which a program does not show before it is differentiated.
+CUSTOM = ("custom_jvp", "custom_vjp")
+
+
+def program(function: Callable[..., Any], *arguments: Any, trained: bool = False) -> str:
+    """SHA-256 of what a function computes: its traced program, and the arrays that it captured.
+
+    Args:
+        function: a pure function.
+        arguments: what it is traced with, arrays or `jax.ShapeDtypeStruct`.
+        trained: whether its gradient is taken. Where a derivative was written by hand, the program
+            of the gradient for all arguments counts too.
+    """
+    traced = jax.make_jaxpr(function)(*arguments)
+    sha = hashlib.sha256()
+    _add(sha, traced)
+    if trained and any(e.primitive.name.startswith(CUSTOM) for e in _equations(traced)):
+        every = tuple(range(len(arguments)))
+        _add(sha, jax.make_jaxpr(jax.grad(function, argnums=every))(*arguments))
+    return sha.hexdigest()
+
+
+def _add(sha: Any, traced: Any) -> None:
+    # Places of Python objects in memory are another in each process.
+    sha.update(re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr)).encode())
+    inner = (part for e in _equations(traced) for part in _inner(e))
+    for captured in (c for part in (traced, *inner) for c in getattr(part, "consts", ())):
+        is_key = jnp.issubdtype(captured.dtype, jax.dtypes.prng_key)
+        sha.update(np.asarray(jax.random.key_data(captured) if is_key else captured).tobytes())
+
+
+def _equations(traced: Any) -> Iterator[Any]:
+    """All equations of a program, those inside of others after them."""
+    for equation in getattr(traced, "jaxpr", traced).eqns:
+        yield equation
+        for part in _inner(equation):
+            yield from _equations(part)
+
+
+def _inner(equation: Any) -> list[Any]:
+    """The programs that an equation runs: bodies of `jit`, `scan`, `cond` and the like.
+
+    The text of the outer program holds theirs, but not the arrays that they captured.
+    """
+
+    def is_program(part: Any) -> bool:
+        return hasattr(part, "eqns") or hasattr(part, "jaxpr")
+
+    parts = jax.tree.leaves(list(equation.params.values()), is_leaf=is_program)
+    return [part for part in parts if is_program(part)]

@@ -1,0 +1,1 @@
+"""What the studies of language models share: stages, dictionaries, page."""

@@ -1,0 +1,1 @@
+"""The toy study in three dimensions."""

@@ -1,0 +1,78 @@
+"""One SAE as a folder that other libraries open: SAELens's layout, and dictionary_learning's.
+
+    from saejax.export import formats
+    formats.save(sae, "my-sae")  # sae_lens.SAE.load_from_disk("my-sae") reconstructs alike
+    sae = formats.load("my-sae")  # of either format, whoever wrote it
+
+Nothing in a folder is ever run: weights are read as numbers alone.
+"""
+
+from pathlib import Path
+
+from saejax.core.checks import check_choice
+from saejax.core.files import in_the_way, part_folder, refuse, settle
+from saejax.export import dictionary_learning, saelens
+from saejax.sae.trained import SAE
+
+FORMATS = {"saelens": saelens, "dictionary_learning": dictionary_learning}
+
+__all__ = ["FORMATS", "check_format", "load", "save"]
+
+
+def check_format(format: str) -> str:
+    """The name of a format.
+
+    Raises:
+        ValueError: for any other.
+    """
+    return check_choice("format", format, ", ".join(FORMATS), tuple(FORMATS))
+
+
+def save(sae: SAE, folder: str | Path, format: str = "saelens") -> Path:
+    """Writes an SAE as a folder, which is whole or absent.
+
+    Args:
+        sae: the SAE.
+        folder: new or empty.
+        format: "saelens" (`saejax.export.saelens`) or "dictionary_learning"
+            (`saejax.export.dictionary_learning`), whose docstrings say what changes on the way.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: for an unknown format, and an SAE that the format has no words for.
+        FileExistsError: when the folder holds something.
+        ImportError: naming the package that the format needs.
+    """
+    chosen = FORMATS[check_format(format)]
+    path = Path(folder)
+    if in_the_way(path):
+        refuse(path)
+    with part_folder(path) as part:
+        chosen.save(sae, part)
+        settle(part, path)
+    return path
+
+
+def load(folder: str | Path) -> SAE:
+    """Reads an SAE from a folder of either format, by the names of its files.
+
+    Raises:
+        FileNotFoundError: naming the files that are missing.
+        ValueError: naming the file and what in it is damaged, or cannot be told in saejax's terms.
+        ImportError: naming the package that the format needs.
+    """
+    path = Path(folder)
+    there = {name: [(path / file).is_file() for file in f.FILES] for name, f in FORMATS.items()}
+    whole = [name for name, found in there.items() if all(found)]
+    if len(whole) == 1:
+        return FORMATS[whole[0]].load(path)
+    allowed = "; or ".join(f"{' and '.join(f.FILES)} ({name})" for name, f in FORMATS.items())
+    if whole:
+        raise ValueError(
+            f"folder: got {str(path)!r} with files of both formats, allowed: {allowed}"
+        )
+    names = [file for f in FORMATS.values() for file in f.FILES if (path / file).is_file()]
+    got = " and ".join(names) or "no file of an SAE"
+    raise FileNotFoundError(f"folder: got {str(path)!r} with {got}, allowed: {allowed}")

@@ -1,0 +1,238 @@
+"""A dashboard as blocks of compressed data, small enough for a page and quick to decode in a
+browser.
+
+block        content, little-endian, compressed (zlib), in base64
+meta         JSON: names, coordinates, sizes, labels, and the layout of the blocks of numbers
+vocabulary   JSON: the text of every token id
+summary      a number or a few for every latent, column by column: all that the list needs
+sample       token ids of the rows that some context shows
+chunk-0 ...  all else, for PER_CHUNK latents each, column by column
+
+An activation at the token in the middle of a context is kept as a whole number of 65,535ths of the
+latent's highest, those around it as 255ths: at most 0.2 % of the highest from the truth, except
+that what is active at all is 1 at least.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Shaped, UInt8, UInt16, UInt32
+
+from saejax.core.table import show
+from saejax.interpret.dashboard import Dashboard
+
+PER_CHUNK = 128
+# Tokens of a latent that the list shows and its search reads.
+TOP_TOKENS = 8
+NO_TOKEN = 2**32 - 1
+FINE, COARSE = 2**16 - 1, 2**8 - 1
+
+Columns = Mapping[str, Shaped[np.ndarray, "latents ..."]]
+
+
+class Study(NamedTuple):
+    """What the pages of one viewer have in common.
+
+    Attributes:
+        title: heading of the index.
+        note: a sentence or two on the study.
+        run: what the notes of this viewer are kept under in the browser.
+        dead_threshold: a dead latent is never above it.
+    """
+
+    title: str
+    note: str
+    run: str
+    dead_threshold: float
+
+
+def blocks(board: Dashboard, study: Study) -> Iterator[tuple[str, str]]:
+    """Names and contents of the blocks of one SAE, in the order in which a page needs them.
+
+    Args:
+        board: what is shown of it; must have passed `check_dashboard`.
+        study: what it has in common with the others.
+    """
+    d_sae = len(board.firings)
+    starts = range(0, d_sae, PER_CHUNK)
+    summary, first = _summary(board), _details(board, slice(0, PER_CHUNK))
+    runs, kept = shown_rows(board)
+    tokens = board.sample.tokens[kept]
+    small = len(board.sample.vocabulary) <= 2**16
+    sample = {
+        "tokens": tokens.astype(np.uint16 if small else np.uint32),
+        "runs": runs,
+        "bounds": board.sample.bounds.astype(np.uint32),
+    }
+    meta = _meta(board, study) | {
+        "perChunk": PER_CHUNK,
+        "chunks": len(starts),
+        "layouts": {"summary": _layout(summary), "chunk": _layout(first)},
+        # The parts of the sample have lengths of their own; a layout has the numbers of each
+        # latent.
+        "sample": [[name, array.dtype.str[1:], array.size] for name, array in _by_size(sample)],
+    }
+    yield "meta", pack_json(meta)
+    yield "summary", pack_arrays(summary)
+    yield "vocabulary", pack_json(board.sample.vocabulary)
+    yield "sample", pack_arrays(sample)
+    for i, start in enumerate(starts):
+        yield f"chunk-{i}", pack_arrays(_details(board, slice(start, start + PER_CHUNK)))
+
+
+def pack(data: bytes) -> str:
+    """Bytes, compressed, as text without any character that markup knows."""
+    return base64.b64encode(zlib.compress(data, 6)).decode("ascii")
+
+
+def pack_json(value: Any) -> str:
+    """A JSON value, packed; half of a surrogate pair is an escape in it, as JSON allows."""
+    return pack(
+        json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
+    )
+
+
+def pack_arrays(columns: Columns) -> str:
+    """Arrays one behind the other, packed, those of larger numbers first so that all are
+    aligned."""
+    parts = [
+        np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes() for _, a in _by_size(columns)
+    ]
+    return pack(b"".join(parts))
+
+
+def quantised(
+    activations: Float[np.ndarray, "latents *shape"],
+    highest: Float[np.ndarray, " latents"],
+    steps: int,
+) -> UInt16[np.ndarray, "latents *shape"]:
+    """Activations as whole numbers of steps of their latent's highest, `round(steps * a /
+    highest)`.
+
+    Args:
+        activations: 0 or more.
+        highest: of each latent.
+        steps: number of steps from 0 to the highest.
+
+    Returns:
+        0 for an activation of 0 alone: one above it is 1 step at least, for it is active.
+    """
+    scale = np.where(highest > 0, highest, 1.0).astype(np.float64)
+    shares = activations / scale.reshape(-1, *[1] * (activations.ndim - 1))
+    whole = np.clip(np.rint(steps * shares), 0, steps)
+    return np.where(activations > 0, np.maximum(whole, 1), 0).astype(np.uint16)
+
+
+def shown_rows(board: Dashboard) -> tuple[UInt32[np.ndarray, "runs 2"], Bool[np.ndarray, " rows"]]:
+    """The rows of the sample that some context shows.
+
+    Returns:
+        First row and length of each run of successive rows, and whether each row is in one.
+    """
+    bounds, n_rows = board.sample.bounds, len(board.sample.tokens)
+    at = np.unique(board.rows[board.rows >= 0])
+    sequence = np.searchsorted(bounds, at, "right") - 1
+    first = np.maximum(at - board.before, bounds[sequence])
+    end = np.minimum(at + board.after + 1, bounds[sequence + 1])
+    depth = np.bincount(first, minlength=n_rows + 1) - np.bincount(end, minlength=n_rows + 1)
+    kept = np.cumsum(depth)[:-1] > 0
+    edges = np.diff(kept.astype(np.int8), prepend=0, append=0)
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return np.stack([starts, ends - starts], axis=1).astype(np.uint32), kept
+
+
+def _by_size(columns: Columns) -> list[tuple[str, np.ndarray]]:
+    return sorted(columns.items(), key=lambda item: -item[1].dtype.itemsize)
+
+
+def _layout(columns: Columns) -> list[list[Any]]:
+    """Name, type and numbers per latent of each column, in the order of `pack_arrays`."""
+    return [[name, a.dtype.str[1:], a[0].size] for name, a in _by_size(columns)]
+
+
+def _meta(board: Dashboard, study: Study) -> dict[str, Any]:
+    return {
+        "name": board.name,
+        "coords": [[str(name), show(value)] for name, value in board.coords.items()],
+        "title": study.title,
+        "note": study.note,
+        "run": study.run,
+        "deadThreshold": study.dead_threshold,
+        "latents": len(board.firings),
+        "rows": len(board.sample.tokens),
+        "sequences": len(board.sample.bounds) - 1,
+        "before": board.before,
+        "after": board.after,
+        "groups": [[group.name, group.first, group.last] for group in board.groups],
+        "elsewhere": [other.name for other in board.elsewhere],
+        "labels": [
+            [int(i), label.text, label.labeller] for i, label in sorted(board.labels.items())
+        ],
+        "fine": FINE,
+        "coarse": COARSE,
+    }
+
+
+def _summary(board: Dashboard) -> dict[str, np.ndarray]:
+    return {
+        "firings": board.firings.astype(np.uint32),
+        "highest": board.highest.astype(np.float32),
+        "mean": board.mean.astype(np.float32),
+        "selectivity": board.selectivity.astype(np.float32),
+        "firing": _firing_tokens(board),
+        "promotes": board.effects.promoted[:, :TOP_TOKENS].astype(np.uint32),
+        "dead": board.dead.astype(np.uint8),
+    }
+
+
+def _firing_tokens(board: Dashboard) -> UInt32[np.ndarray, "latents k"]:
+    """Distinct tokens at which each latent fires, in the order of its first contexts."""
+    found = np.full((len(board.firings), TOP_TOKENS), NO_TOKEN, np.uint32)
+    group = board.groups[0] if board.groups else None
+    rows = board.rows[:, group.first : group.last] if group else board.rows[:, :0]
+    tokens = board.sample.tokens[np.maximum(rows, 0)]
+    for out, ids, present in zip(found, tokens, rows >= 0, strict=True):
+        distinct = list(dict.fromkeys(ids[present].tolist()))[:TOP_TOKENS]
+        out[: len(distinct)] = distinct
+    return found
+
+
+def _details(board: Dashboard, part: slice) -> dict[str, np.ndarray]:
+    effects, highest = board.effects, board.highest[part]
+    others: Sequence[Any] = board.elsewhere
+    activations = board.activations[part]
+    return {
+        "rows": board.rows[part].astype(np.int32),
+        "histogram": board.histogram[part].astype(np.uint32),
+        "promoted": effects.promoted[part].astype(np.uint32),
+        "gains": effects.gains[part].astype(np.float32),
+        "suppressed": effects.suppressed[part].astype(np.uint32),
+        "losses": effects.losses[part].astype(np.float32),
+        "changes": effects.histogram[part].astype(np.uint32),
+        "span": effects.span[part].astype(np.float32),
+        "correlated": board.correlated.latents[part].astype(np.int32),
+        "correlation": board.correlated.values[part].astype(np.float32),
+        "neighbours": board.neighbours.latents[part].astype(np.int32),
+        "cosine": board.neighbours.values[part].astype(np.float32),
+        "elsewhere": _columns([o.latents[part] for o in others], highest).astype(np.int32),
+        "mcs": _columns([o.mcs[part] for o in others], highest).astype(np.float32),
+        "fired": quantised(activations[:, :, board.before], highest, FINE),
+        "around": _coarse(activations, highest),
+    }
+
+
+def _columns(
+    of_others: Sequence[Shaped[np.ndarray, " latents"]], like: Shaped[np.ndarray, " latents"]
+) -> Shaped[np.ndarray, "latents others"]:
+    """Side by side, also where there are none."""
+    return np.stack(of_others, axis=1) if of_others else np.empty((len(like), 0))
+
+
+def _coarse(
+    activations: Float[np.ndarray, "latents slots width"], highest: Float[np.ndarray, " latents"]
+) -> UInt8[np.ndarray, "latents slots width"]:
+    return quantised(activations, highest, COARSE).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""What is measured of a cell, as batched array code."""

@@ -1,0 +1,1 @@
+"""A result of a sweep, in memory and on disk."""

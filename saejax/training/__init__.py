@@ -1,0 +1,1 @@
+"""Training of a sweep: read `loop`, then `chunk`, then `step`."""

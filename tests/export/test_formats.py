@@ -1,0 +1,502 @@
+"""SAEs as folders: what is in the files, read by hand, and what comes back."""
+
+import json
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.saes import ARCHITECTURES, D_IN, D_SAE, K, inputs, make
+from safetensors.numpy import save_file
+
+from saejax.export import formats
+from saejax.export.formats import saelens
+
+FORMATS = tuple(formats.FORMATS)
+NEEDS_TORCH = "ae.pt is a file of torch"
+
+
+@pytest.fixture(params=FORMATS)
+def format(request):
+    if request.param == "dictionary_learning":
+        pytest.importorskip("torch", reason=NEEDS_TORCH)
+    return request.param
+
+
+def safetensors(path):
+    """The tensors of a file of float32, by the documented layout alone."""
+    data = path.read_bytes()
+    (n,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + n])
+    tensors = {}
+    for name, entry in header.items():
+        assert entry["dtype"] == "F32"
+        start, stop = entry["data_offsets"]
+        flat = np.frombuffer(data[8 + n + start : 8 + n + stop], "<f4")
+        tensors[name] = flat.reshape(entry["shape"])
+    return tensors
+
+
+def edit(path, **changes):
+    """A file of JSON with some fields changed, or gone where they are None."""
+    fields = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps({k: v for k, v in fields.items() if v is not None}))
+
+
+def retensor(folder, change):
+    tensors = {name: a.copy() for name, a in safetensors(folder / saelens.WEIGHTS).items()}
+    change(tensors)
+    save_file(tensors, folder / saelens.WEIGHTS)
+
+
+# ------------------------------------------------------------------------------ what is in the
+# files
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_saelens_folder_read_by_hand_reconstructs_as_the_sae(architecture, tmp_path):
+    sae = make(architecture)
+    formats.save(sae, tmp_path / "sae")
+    assert {p.name for p in (tmp_path / "sae").iterdir()} == {"cfg.json", "sae_weights.safetensors"}
+    config = json.loads((tmp_path / "sae" / "cfg.json").read_text())
+    t = safetensors(tmp_path / "sae" / "sae_weights.safetensors")
+    theirs, own = {
+        "relu": ("standard", {"b_enc"}),
+        "topk": ("topk", {"b_enc"}),
+        "batchtopk": ("jumprelu", {"b_enc", "threshold"}),
+        "matryoshka": ("jumprelu", {"b_enc", "threshold"}),
+        "jumprelu": ("jumprelu", {"b_enc", "threshold"}),
+        "gated": ("gated", {"b_gate", "r_mag", "b_mag"}),
+    }[architecture]
+    assert set(t) == {"W_enc", "W_dec", "b_dec"} | own
+    assert t["W_enc"].shape == (D_IN, D_SAE)
+    assert t["W_dec"].shape == (D_SAE, D_IN)
+    assert all(t[name].shape == (D_SAE,) for name in own)
+    metadata = config.pop("metadata")
+    assert config == {
+        "architecture": theirs,
+        "d_in": D_IN,
+        "d_sae": D_SAE,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        **({"k": K, "rescale_acts_by_decoder_norm": False} if theirs == "topk" else {}),
+    }
+    assert metadata["hook_name"] == "blocks.3.hook_resid_pre"
+    assert metadata["sae_lens_version"].startswith("6.")
+
+    x = inputs()
+    pre = (x - t["b_dec"]) @ t["W_enc"] + t.get("b_enc", t.get("b_gate"))
+    if theirs == "standard":
+        h = np.maximum(pre, 0)
+    elif theirs == "topk":
+        h = np.where(pre >= np.sort(pre)[:, [-K]], np.maximum(pre, 0), 0)
+    elif theirs == "jumprelu":
+        h = np.where(pre > t["threshold"], np.maximum(pre, 0), 0)
+    else:
+        magnitude = (x - t["b_dec"]) @ (t["W_enc"] * np.exp(t["r_mag"])) + t["b_mag"]
+        h = (pre > 0) * np.maximum(magnitude, 0)
+    assert 0.1 < (h > 0).mean() < 0.9
+    np.testing.assert_allclose(sae.encode(x), h, atol=1e-5)
+    np.testing.assert_allclose(sae(x), h @ t["W_dec"] + t["b_dec"], atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_dictionary_learning_folder_read_by_hand_reconstructs_as_the_sae(architecture, tmp_path):
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    sae = make(architecture)
+    formats.save(sae, tmp_path / "sae", "dictionary_learning")
+    assert {p.name for p in (tmp_path / "sae").iterdir()} == {"config.json", "ae.pt"}
+    trainer = json.loads((tmp_path / "sae" / "config.json").read_text())["trainer"]
+    assert (trainer["activation_dim"], trainer["dict_size"]) == (D_IN, D_SAE)
+    # Their layers are the stream behind a block: before block 3 is behind block 2.
+    assert (trainer["lm_name"], trainer["layer"]) == ("gpt2", 2)
+    t = {k: v.numpy() for k, v in torch.load(tmp_path / "sae" / "ae.pt", weights_only=True).items()}
+    linear = {"encoder.weight", "decoder.weight"}
+    theirs, names = {
+        "relu": ("AutoEncoder", linear | {"encoder.bias", "bias"}),
+        "topk": ("AutoEncoderTopK", linear | {"encoder.bias", "b_dec", "k", "threshold"}),
+        "batchtopk": ("BatchTopKSAE", linear | {"encoder.bias", "b_dec", "k", "threshold"}),
+        "jumprelu": ("JumpReluAutoEncoder", {"W_enc", "b_enc", "W_dec", "b_dec", "threshold"}),
+        "gated": ("GatedAutoEncoder", linear | {"decoder_bias", "gate_bias", "mag_bias", "r_mag"}),
+        "matryoshka": (
+            "MatryoshkaBatchTopKSAE",
+            {"W_enc", "b_enc", "W_dec", "b_dec", "k", "threshold", "group_sizes"},
+        ),
+    }[architecture]
+    assert trainer["dict_class"] == theirs
+    assert set(t) == names
+    if "k" in names:
+        assert (t["k"].dtype, int(t["k"]), trainer["k"]) == (np.int32, K, K)
+    if architecture == "matryoshka":
+        assert t["group_sizes"].tolist() == [4, D_SAE - 4]
+    if architecture == "topk":
+        assert t["threshold"] == -1
+
+    x = inputs()
+    W_enc = t["encoder.weight"].T if "encoder.weight" in t else t["W_enc"]
+    W_dec = t["decoder.weight"].T if "decoder.weight" in t else t["W_dec"]
+    b_dec = next(t[name] for name in ("bias", "b_dec", "decoder_bias") if name in t)
+    b_enc = next(t[name] for name in ("encoder.bias", "b_enc", "gate_bias") if name in t)
+    centred = x if architecture == "jumprelu" else x - b_dec  # theirs sees x
+    pre = centred @ W_enc + b_enc
+    h = np.maximum(pre, 0)
+    if architecture == "topk":
+        h = np.where(pre >= np.sort(pre)[:, [-K]], h, 0)
+    elif architecture == "gated":
+        h = (pre > 0) * np.maximum(np.exp(t["r_mag"]) * (centred @ W_enc) + t["mag_bias"], 0)
+    elif "threshold" in t:
+        h = h * (h > t["threshold"])
+    np.testing.assert_allclose(sae.encode(x), h, atol=1e-5)
+    np.testing.assert_allclose(sae(x), h @ W_dec + b_dec, atol=1e-5)
+
+
+# -------------------------------------------------------------------------------------- round trips
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_what_was_saved_comes_back(architecture, format, tmp_path):
+    sae = make(architecture)
+    assert formats.save(sae, tmp_path / "new" / "sae", format) == tmp_path / "new" / "sae"
+    back = formats.load(tmp_path / "new" / "sae")
+    assert back.architecture == architecture
+    if architecture in ("topk", "batchtopk", "matryoshka"):
+        assert back.k == K
+    for name, value in sae.params._asdict().items():
+        got = getattr(back.params, name)
+        if value is None:
+            assert got is None
+            continue
+        assert got.dtype == np.float32
+        # Through a logarithm, or b_dec @ W_enc and back.
+        rounded = architecture == "jumprelu" and name in ("log_threshold", "b_enc")
+        np.testing.assert_allclose(got, value, rtol=1e-6 * rounded, atol=1e-6 * rounded)
+    assert {**back.metadata, **sae.metadata} == back.metadata
+    np.testing.assert_allclose(back(inputs()), sae(inputs()), atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_sae_without_b_dec_comes_back_with_one_of_zeros(architecture, format, tmp_path):
+    sae = make(architecture, b_dec=False)
+    back = formats.load(formats.save(sae, tmp_path / "sae", format))
+    assert not back.params.b_dec.any()
+    np.testing.assert_allclose(back(inputs()), sae(inputs()), atol=1e-5)
+
+
+def test_weights_in_any_order_of_memory_are_written_by_rows(format, tmp_path):
+    sae = make("relu")
+    params = sae.params._replace(W_enc=np.asfortranarray(sae.params.W_enc))
+    back = formats.load(formats.save(type(sae)(params), tmp_path / "sae", format))
+    np.testing.assert_array_equal(back.params.W_enc, sae.params.W_enc)
+
+
+def test_thresholds_of_zero_or_less_act_as_zero(tmp_path):
+    formats.save(make("jumprelu"), tmp_path / "sae")
+
+    def change(tensors):
+        tensors["threshold"][:3] = 0, -1, 0.5
+
+    retensor(tmp_path / "sae", change)
+    back = formats.load(tmp_path / "sae")
+    assert back.params.log_threshold[:2].tolist() == [-np.inf, -np.inf]
+    pre = (inputs() - back.params.b_dec) @ back.params.W_enc + back.params.b_enc
+    h = back.encode(inputs())[:, :3]
+    np.testing.assert_allclose(h, np.where(pre[:, :3] > [0, 0, 0.5], pre[:, :3], 0), atol=1e-5)
+
+
+# ------------------------------------------------------------------------------- folders of others
+
+
+def test_an_encoder_that_sees_x_is_rewritten_for_one_that_sees_it_centred(tmp_path):
+    for architecture in ARCHITECTURES:
+        sae = make(architecture)
+        folder = formats.save(sae, tmp_path / architecture)
+        edit(folder / "cfg.json", apply_b_dec_to_input=False)
+        got = formats.load(folder)(inputs())
+        # Ours would subtract b_dec from what it is given.
+        wanted = sae(inputs() + sae.params.b_dec)
+        np.testing.assert_allclose(got, wanted, atol=2e-5, err_msg=architecture)
+
+
+def test_activations_counted_in_norms_of_decoder_rows_become_plain_ones(tmp_path):
+    sae = make("topk", unit_norm=False)
+    folder = formats.save(sae, tmp_path / "sae")
+    edit(folder / "cfg.json", rescale_acts_by_decoder_norm=True)
+    p, x = sae.params, inputs()
+    norms = np.linalg.norm(p.W_dec, axis=1)
+    pre = ((x - p.b_dec) @ p.W_enc + p.b_enc) * norms
+    h = np.where(pre >= np.sort(pre)[:, [-K]], np.maximum(pre, 0), 0)
+    back = formats.load(folder)
+    np.testing.assert_allclose(back.encode(x), h, atol=1e-5)
+    np.testing.assert_allclose(back(x), (h / norms) @ p.W_dec + p.b_dec, atol=1e-5)
+    plain = formats.save(sae, tmp_path / "plain")
+    assert not np.allclose(formats.load(plain)(x), back(x), atol=0.1)
+
+    def change(tensors):
+        tensors["W_dec"][2] = 0
+
+    retensor(folder, change)
+    with pytest.raises(ValueError, match=r"W_dec: got rows of norm 0"):
+        formats.load(folder)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_known_factor_of_the_inputs_is_folded_into_the_weights(architecture, tmp_path):
+    sae = make(architecture)
+    folder = formats.save(sae, tmp_path / "sae")
+    edit(folder / "cfg.json", normalize_activations="expected_average_only_in")
+    with pytest.raises(ValueError, match=r"normalize_activations: got 'expected_average_only_in'"):
+        formats.load(folder)
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": 0.5}')
+    np.testing.assert_allclose(formats.load(folder)(inputs()), sae(inputs() * 0.5) / 0.5, atol=2e-5)
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": null}')
+    with pytest.raises(ValueError, match=r"scaling_factor: got None, allowed: the factor"):
+        formats.load(folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_of_half_precision_are_read_as_they_are(dtype, tmp_path):
+    import ml_dtypes
+
+    sae = make("relu")
+    folder = formats.save(sae, tmp_path / "sae")
+    tensors = safetensors(folder / saelens.WEIGHTS)
+    kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bfloat16" else np.float16)
+    save_file({k: a.astype(kind) for k, a in tensors.items()}, folder / saelens.WEIGHTS)
+    edit(folder / "cfg.json", dtype=dtype)
+    got = formats.load(folder).params.W_enc
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, sae.params.W_enc.astype(kind).astype(np.float32))
+    assert not np.array_equal(got, sae.params.W_enc)
+
+
+def test_folders_of_before_version_6_are_read(tmp_path):
+    sae = make("topk")
+    folder = formats.save(sae, tmp_path / "sae")
+    old = {
+        "d_in": D_IN,
+        "d_sae": D_SAE,
+        "dtype": "torch.float32",
+        "hook_point": "blocks.1.hook_mlp_out",
+        "model_name": "gpt2-small",
+        "activation_fn_str": "topk",
+        "activation_fn_kwargs": {"k": 3},
+        "normalize_activations": False,
+    }
+    (folder / "cfg.json").write_text(json.dumps(old))
+    retensor(folder, lambda tensors: tensors.update(scaling_factor=np.ones(D_SAE, np.float32)))
+    back = formats.load(folder)
+    assert (back.architecture, back.k) == ("topk", 3)
+    assert back.metadata == {"model_name": "gpt2-small", "hook_name": "blocks.1.hook_mlp_out"}
+
+    edit(folder / "cfg.json", activation_fn_str="relu")
+    assert formats.load(folder).architecture == "relu"
+    edit(folder / "cfg.json", activation_fn_str="tanh-relu")
+    with pytest.raises(ValueError, match=r"activation_fn: got 'tanh-relu', allowed: relu, topk"):
+        formats.load(folder)
+    edit(folder / "cfg.json", activation_fn_str="relu", normalize_activations=True)
+    with pytest.raises(ValueError, match="got 'expected_average_only_in'"):
+        formats.load(folder)
+    edit(folder / "cfg.json", normalize_activations=False)
+    retensor(folder, lambda tensors: tensors.update(scaling_factor=np.full(D_SAE, 2, np.float32)))
+    with pytest.raises(ValueError, match="got the tensor scaling_factor"):
+        formats.load(folder)
+
+
+def test_an_autoencoder_with_both_biases_in_its_layers_is_read(tmp_path):
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    sae = make("relu")
+    folder = formats.save(sae, tmp_path / "sae", "dictionary_learning")
+    state = torch.load(folder / "ae.pt", weights_only=True)
+    state["decoder.bias"] = state.pop("bias")
+    torch.save(state, folder / "ae.pt")
+    edit(folder / "config.json", trainer={"dict_class": "AutoEncoderNew"}, metadata=None)
+    p, x = sae.params, inputs()
+    h = np.maximum(x @ p.W_enc + p.b_enc, 0)
+    back = formats.load(folder)
+    np.testing.assert_allclose(back(x), h @ p.W_dec + p.b_dec, atol=1e-5)
+    assert back.metadata == {"trainer": {"dict_class": "AutoEncoderNew"}}
+
+
+# ------------------------------------------------------------------------------------------- errors
+
+
+def test_nothing_is_overwritten(format, tmp_path):
+    (tmp_path / "sae").mkdir()
+    formats.save(make("relu"), tmp_path / "sae", format)
+    before = {p: p.read_bytes() for p in (tmp_path / "sae").iterdir()}
+    with pytest.raises(
+        FileExistsError, match=r"folder: got .*sae', which holds other files; allowed"
+    ):
+        formats.save(make("topk"), tmp_path / "sae", format)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match="which is a file"):
+        formats.save(make("topk"), tmp_path / "file", format)
+    assert {p: p.read_bytes() for p in (tmp_path / "sae").iterdir()} == before
+    assert {p.name for p in tmp_path.iterdir()} == {"sae", "file"}
+
+
+def test_a_folder_that_cannot_be_written_whole_is_absent(tmp_path):
+    sae = make("relu", metadata={"words": object()})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        formats.save(sae, tmp_path / "sae")
+    assert not list(tmp_path.iterdir())
+
+
+def test_dictionary_learning_has_no_batch_topk_without_k(tmp_path):
+    pytest.importorskip("torch", reason=NEEDS_TORCH)
+    for architecture in ("batchtopk", "matryoshka"):
+        with pytest.raises(ValueError, match="k: got 0, allowed: 1 or more"):
+            formats.save(make(architecture, k=0), tmp_path / "sae", "dictionary_learning")
+    widths = {"matryoshka_widths": [4, 4, D_SAE]}
+    with pytest.raises(ValueError, match=r"matryoshka_widths: got \[4, 4, 12\], allowed: rising"):
+        formats.save(make("matryoshka", metadata=widths), tmp_path / "sae", "dictionary_learning")
+    assert not list(tmp_path.iterdir())
+
+
+def test_nested_sizes_that_are_not_known_are_one_group(tmp_path):
+    pytest.importorskip("torch", reason=NEEDS_TORCH)
+    formats.save(make("matryoshka", metadata={}), tmp_path / "sae", "dictionary_learning")
+    assert formats.load(tmp_path / "sae").metadata["matryoshka_widths"] == [D_SAE]
+
+
+def test_unknown_formats_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match="format: got 'onnx', allowed: saelens, dictionary_learning"
+    ):
+        formats.save(make("relu"), tmp_path / "sae", "onnx")
+
+
+def test_errors_name_the_files_that_are_missing(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"with no file of an SAE, allowed: cfg\.json and sae_"
+    ):
+        formats.load(tmp_path)
+    formats.save(make("relu"), tmp_path / "sae")
+    (tmp_path / "sae" / "cfg.json").unlink()
+    with pytest.raises(
+        FileNotFoundError, match=r"with sae_weights\.safetensors, allowed: cfg\.json"
+    ):
+        formats.load(tmp_path / "sae")
+
+
+def test_a_folder_of_both_formats_is_ambiguous(tmp_path):
+    formats.save(make("relu"), tmp_path / "sae")
+    for name in ("config.json", "ae.pt"):
+        (tmp_path / "sae" / name).write_text("")
+    with pytest.raises(ValueError, match="with files of both formats"):
+        formats.load(tmp_path / "sae")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"architecture": "jumprelu_transcoder"},
+            r"architecture: got 'jumprelu_transcoder', allowed",
+        ),
+        ({"architecture": "abstopk"}, r"architecture: got 'abstopk', allowed: standard, topk"),
+        ({"d_sae": 13}, r"W_enc: got the shape \(5, 12\), allowed: \(5, 13\), the d_in and d_sae"),
+        (
+            {"normalize_activations": "layer_norm"},
+            r"normalize_activations: got 'layer_norm', allowed",
+        ),
+        (
+            {"normalize_activations": "covariance_whitening"},
+            "got 'covariance_whitening', allowed: none",
+        ),
+        (
+            {"architecture": "topk"},
+            r"cfg.json: k: got 0, allowed: a whole number from 1 to d_sae=12",
+        ),
+        (
+            {"architecture": "topk", "k": 13},
+            r"k: got 13, allowed: a whole number from 1 to d_sae=12",
+        ),
+        ({"architecture": "gated"}, "got no tensor b_gate, allowed: W_enc, W_dec, b_dec, b_gate"),
+    ],
+)
+def test_what_saejax_cannot_tell_is_refused(changes, message, tmp_path):
+    folder = formats.save(make("relu"), tmp_path / "sae")
+    edit(folder / "cfg.json", **changes)
+    with pytest.raises(ValueError, match=message):
+        formats.load(folder)
+
+
+def test_unknown_tensors_are_refused(tmp_path):
+    folder = formats.save(make("relu"), tmp_path / "sae")
+    retensor(folder, lambda tensors: tensors.update(W_skip=np.ones((5, 5), np.float32)))
+    with pytest.raises(
+        ValueError, match=r"got the tensor W_skip, allowed: W_enc, W_dec, b_dec, b_enc"
+    ):
+        formats.load(folder)
+
+
+@pytest.mark.parametrize("name", ["cfg.json", "sae_weights.safetensors", "config.json", "ae.pt"])
+def test_a_damaged_file_is_named(name, tmp_path):
+    format = "saelens" if name in saelens.FILES else "dictionary_learning"
+    if format == "dictionary_learning":
+        pytest.importorskip("torch", reason=NEEDS_TORCH)
+    folder = formats.save(make("relu"), tmp_path / "sae", format)
+    (folder / name).write_bytes((folder / name).read_bytes()[:-30])
+    with pytest.raises(
+        ValueError, match=f"{name}: got a (damaged file|file that is no state dict)"
+    ):
+        formats.load(folder)
+    if name.endswith(".json"):
+        (folder / name).write_text("[1]")
+        with pytest.raises(ValueError, match=f"{name}: got list, allowed: an object of JSON"):
+            formats.load(folder)
+
+
+def test_classes_of_no_known_name_are_refused(tmp_path):
+    pytest.importorskip("torch", reason=NEEDS_TORCH)
+    folder = formats.save(make("relu"), tmp_path / "sae", "dictionary_learning")
+    for trainer, got in (({"dict_class": "IdentityDict"}, "'IdentityDict'"), ({}, "None")):
+        edit(folder / "config.json", trainer=trainer)
+        with pytest.raises(
+            ValueError, match=rf"trainer.dict_class: got {got}, allowed: AutoEncoder"
+        ):
+            formats.load(folder)
+
+
+class Intruder:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_loading_runs_nothing_that_a_file_holds(tmp_path):
+    pytest.importorskip("torch", reason=NEEDS_TORCH)
+    folder = formats.save(make("relu"), tmp_path / "sae", "dictionary_learning")
+    with zipfile.ZipFile(folder / "ae.pt") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    inner = next(name for name in files if name.endswith("data.pkl"))
+    files[inner] = pickle.dumps(Intruder(tmp_path / "intruded"), protocol=2)
+    with zipfile.ZipFile(folder / "ae.pt", "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    with pytest.raises(ValueError, match=r"ae.pt: got a file that is no state dict"):
+        formats.load(folder)
+    assert not (tmp_path / "intruded").exists()
+
+
+def test_a_file_of_torch_that_is_no_state_dict_is_refused(tmp_path):
+    torch = pytest.importorskip("torch", reason=NEEDS_TORCH)
+    folder = formats.save(make("relu"), tmp_path / "sae", "dictionary_learning")
+    torch.save([torch.ones(2)], folder / "ae.pt")
+    with pytest.raises(ValueError, match=r"ae.pt: got list, allowed: a dict of tensors"):
+        formats.load(folder)
+
+
+def test_without_torch_the_error_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(__import__("sys").modules, "torch", None)
+    with pytest.raises(ImportError, match=r'ae.pt needs torch: pip install "saejax\[interop\]"'):
+        formats.save(make("relu"), tmp_path / "sae", "dictionary_learning")
+    assert not list(tmp_path.iterdir())
