@@ -7,7 +7,7 @@ into `shared` (one copy for all seeds) and what `setup` makes from a seed's key.
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -110,11 +110,12 @@ class SyntheticSource:
 class ArraySource:
     """Rows of an array, drawn with replacement. The array is held once, whatever the seeds."""
 
-    shared: Float[Array, "n d_in"] = field(repr=False)
+    shared: Float[Array, "n d_in"] | None = field(repr=False)
     n_features: None = None
 
     @property
     def d_in(self) -> int:
+        assert self.shared is not None
         return self.shared.shape[1]
 
     def setup(self, key: PRNGKeyArray) -> None:
@@ -134,8 +135,9 @@ class ArraySource:
         return None
 
     def describe(self) -> dict[str, Any]:
-        digest = hashlib.sha256(np.ascontiguousarray(self.shared).data).hexdigest()
-        return {"type": "array", "rows": self.shared.shape[0], "d_in": self.d_in, "sha256": digest}
+        rows = np.ascontiguousarray(self.shared)
+        digest = hashlib.sha256(rows.data).hexdigest()
+        return {"type": "array", "rows": rows.shape[0], "d_in": self.d_in, "sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -181,6 +183,22 @@ class FunctionSource:
         name = getattr(self.function, "__name__", type(self.function).__name__)
         sha256 = program(self.function, jax.random.key(0))
         return {"type": "function", "name": name, "d_in": self.d_in, "sha256": sha256}
+
+
+def traced(source: AnySource) -> tuple[Any, Source | None]:
+    """What a compiled program has of a source, and a key that is equal where the programs are.
+
+    Arrays are inputs of a program and no part of it, so that one for other rows is the same, and
+    no program keeps them. Of a source that the host feeds there is nothing in it. A source of the
+    user's own may compute anything next time: its key has no hash, and its program is not kept.
+    """
+    if isinstance(source, SyntheticSource):
+        return source, source
+    if isinstance(source, ArraySource) and type(source) in (ArraySource, FullBatch):
+        return type(source), replace(source, shared=None)
+    if isinstance(source, FunctionSource):
+        return (source.function, source.describe()["sha256"]), source
+    return (None, None) if isinstance(source, HostSource) else ([], source)
 
 
 def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:

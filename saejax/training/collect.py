@@ -1,13 +1,13 @@
 """Results from what a run holds at its end."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from saejax.core.devices import to_host
+from saejax.core.programs import jitted
 from saejax.metrics.one_to_one import mcc
 from saejax.results.axes import AXES, TRAINED, coordinates, final_values, nothing
 from saejax.results.result import Result, Snapshots
@@ -85,13 +85,12 @@ def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
     stacked = {name: np.stack([h[name] for h in history]) for name in history[0]}
     best = {name: stacked.pop(name, None) for name in ("best_index", "best_cosine")}
     final = final_values(stacked)
-    compare = jax.jit(partial(to_next_larger, kinds=plan.groups, mesh=plan.mesh))
-    larger = compare(state.groups)
+    larger = jitted(to_next_larger, plan.program)(state.cells)
     final |= by_axes(plan, tuple({"mmcs_to_next_larger": own} for own in larger))
-    truth = features(plan.sources, state.arrays)
+    truth = features(plan.program, progress.inputs)
     if truth is not None:
         truth = to_host(truth).reshape(*plan.shape[:2], *truth.shape[1:])
-    params = [to_host(standard(public(g.params), plan.settings.sae)) for g in state.groups]
+    params = [to_host(standard(public(g.params), plan.settings.sae)) for g in state.cells]
     snapshots = progress.snapshots
     over_time = jax.tree.map(lambda *a: np.concatenate(a), *snapshots) if snapshots else None
 

@@ -1,24 +1,22 @@
 """Measurements and snapshots of all cells on fresh batches."""
 
-from collections.abc import Mapping
 from functools import partial
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
-from jaxtyping import Array, Bool, Float, Int, Integer
+from jaxtyping import Array, Bool, Float, Int
 
 from saejax.core import devices
-from saejax.data.source import AnySource
 from saejax.metrics import measures, turnover
-from saejax.metrics.measures import Metric
-from saejax.training.batches import draw, draw_evaluation, features, on_every_device
-from saejax.training.cells import Cells, Groups, Hyper, Hypers, public
+from saejax.training.batches import Inputs, draw, draw_evaluation, features
+from saejax.training.cells import Cells, Hyper, public
 from saejax.training.map_cells import map_cells
-from saejax.training.plan import Group
-from saejax.training.settings import Settings
+from saejax.training.plan import Group, Program
+
+# For every group the best latent of each true feature and its cosine; None where none is known.
+Matches = tuple[tuple[Int[Array, "*cells n"], Float[Array, "*cells n"]] | None, ...]
 
 
 class Snapshot(NamedTuple):
@@ -34,25 +32,16 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(
-    groups: Groups,
-    arrays: dict,
-    seeds: Integer[Array, " seeds"],
-    hypers: Hypers,
-    step: Int[Array, ""],
-    *,
-    sources: Mapping[str, AnySource],
-    settings: Settings,
-    kinds: tuple[Group, ...],
-    mesh: Mesh | None = None,
+    program: Program, cells: tuple[Cells, ...], inputs: Inputs, step: Int[Array, ""]
 ) -> tuple[Snapshot, ...]:
     """What every dictionary looks like now, [source, hyper, ...] for each group.
 
-    Arguments as in `chunk`.
+    Arguments as in `saejax.training.chunk.chunk`.
     """
-    x = draw(sources, arrays, seeds, "evaluation", step, settings.batch_size, settings.eval_batches)
-    x = on_every_device(sources, mesh, x)
+    settings = program.settings
+    x = draw(program, inputs, "evaluation", step, settings.eval_batches)
 
-    def group(cells: Cells, kind: Group) -> Snapshot:
+    def one(group: Group, cells: Cells) -> Snapshot:
         def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
             params = public(cell.params)
             alive = measures.alive(
@@ -60,40 +49,46 @@ def snapshot(
                 x,
                 settings.sae,
                 settings.dead_threshold,
-                devices.batch_axis(mesh),
-                kind.architecture,
+                program.axis,
+                group.architecture,
                 hyper.k,
             )
             return Snapshot(params.W_dec, alive)
 
         specs = devices.CELLS, devices.HYPERS, devices.EVALUATION
-        run = partial(map_cells, look, cell_batch=kind.cell_batch)
-        return devices.each_device(mesh, run, specs, devices.CELLS)(cells, hypers[kind.part], x)
+        run = partial(map_cells, look, cell_batch=group.cell_batch)
+        run = devices.each_device(program.mesh, run, specs, devices.CELLS)
+        return run(cells, inputs.hypers[group.part], x)
 
-    return tuple(map(group, groups, kinds))
+    return tuple(map(one, program.groups, cells))
 
 
 def evaluate(
-    groups: Groups,
-    before: tuple,
-    arrays: dict,
-    seeds: Integer[Array, " seeds"],
-    hypers: Hypers,
+    program: Program,
+    cells: tuple[Cells, ...],
+    before: Matches,
+    inputs: Inputs,
     step: Int[Array, ""],
-    *,
-    sources: Mapping[str, AnySource],
-    settings: Settings,
-    kinds: tuple[Group, ...],
-    mesh: Mesh | None = None,
-    own: Mapping[str, Metric] | None = None,
-) -> tuple[tuple, tuple[dict[str, Array], ...]]:
-    """Measurements of every cell on fresh batches. Arguments and results as in `chunk`."""
-    drawn = draw_evaluation(sources, arrays, seeds, step, settings)
-    x, active = on_every_device(sources, mesh, drawn)
-    F = devices.everywhere(mesh, features(sources, arrays))
+) -> tuple[Matches, tuple[dict[str, Array], ...]]:
+    """Measurements of every cell on fresh batches.
 
-    def measure(kind: Group, cell: Cells, hyper: Hyper, part: tuple) -> dict[str, Array]:
-        x, active, F = part
+    Args:
+        program: of the run.
+        cells: of every group.
+        before: the matches of the evaluation before.
+        inputs: of the run.
+        step: number of steps done.
+
+    Returns:
+        The matches now, and the measurements of every part of the sweep with leading axes [source,
+        ratio, hyper].
+    """
+    settings = program.settings
+    x, active = draw_evaluation(program, inputs, step)
+    F = devices.everywhere(program.mesh, features(program, inputs))
+
+    def measure(group: Group, cell: Cells, hyper: Hyper, of_source: tuple) -> dict[str, Array]:
+        x, active, F = of_source
         params = public(cell.params)
         out: dict[str, Array] = {}
         feature_of = None
@@ -106,10 +101,10 @@ def evaluate(
             hyper.l1,
             settings.sae,
             settings.dead_threshold,
-            devices.batch_axis(mesh),
-            kind.architecture,
+            program.axis,
+            group.architecture,
             hyper.k,
-            own,
+            program.metrics,
             F,
             active,
             feature_of,
@@ -117,54 +112,61 @@ def evaluate(
         return out | {"frozen_at": cell.frozen_at}
 
     matches, parts = [], {}
-    for cells, last, kind in zip(groups, before, kinds, strict=True):
-        at = devices.EVALUATION, devices.EVALUATION, devices.SOURCES
-        run = partial(map_cells, partial(measure, kind), cell_batch=kind.cell_batch)
-        run = devices.each_device(mesh, run, (devices.CELLS, devices.HYPERS, at), devices.CELLS)
-        out = run(cells, hypers[kind.part], (x, active, F))
+    for group, own, last in zip(program.groups, cells, before, strict=True):
+        of_source = devices.EVALUATION, devices.EVALUATION, devices.SOURCES
+        run = partial(map_cells, partial(measure, group), cell_batch=group.cell_batch)
+        specs = devices.CELLS, devices.HYPERS, of_source
+        run = devices.each_device(program.mesh, run, specs, devices.CELLS)
+        out = run(own, inputs.hypers[group.part], (x, active, F))
         match = None
-        if F is not None:
+        if last is not None:
             match = out["best_index"], out["best_cosine"]
-            out |= turnover.track(last[0], last[1], match[0], match[1], settings.track_threshold)
+            out |= turnover.track(*last, *match, settings.track_threshold)
         matches.append(match)
-        parts.setdefault(kind.part, []).append(out)
+        parts.setdefault(group.part, []).append(out)
     stacked = (jax.tree.map(lambda *a: jnp.stack(a, axis=1), *outs) for outs in parts.values())
     return tuple(matches), tuple(stacked)
 
 
 def to_next_larger(
-    groups: Groups, kinds: tuple[Group, ...], mesh: Mesh | None = None
+    program: Program, cells: tuple[Cells, ...]
 ) -> tuple[Float[Array, "source ratio hyper"], ...]:
     """`mmcs` of every dictionary against the next larger one that differs in width alone.
 
     Args:
-        groups: the cells of every group.
-        kinds: what is fixed about each.
-        mesh: the devices, None for a single one.
+        program: of the run.
+        cells: of every group.
 
     Returns:
         For every part of the sweep. The widest dictionaries get NaN, and so does a cell whose next
         larger one was frozen as not finite.
     """
+    groups = program.groups
 
     def mean_best(pair: tuple[Array, Array]) -> Float[Array, ""]:
-        own, larger = pair
-        return measures.mmcs(own.T, larger.T)
+        W_dec, larger = pair
+        return measures.mmcs(W_dec.T, larger.T)
 
-    def scores(own: Array, larger: Array) -> Float[Array, "source hyper"]:
-        shape = own.shape[:2]
-        flat = tuple(a.reshape(-1, *a.shape[2:]) for a in (own, larger))
+    def scores(W_dec: Array, larger: Array) -> Float[Array, "source hyper"]:
+        shape = W_dec.shape[:2]
+        flat = tuple(a.reshape(-1, *a.shape[2:]) for a in (W_dec, larger))
         return jax.lax.map(mean_best, flat).reshape(shape)
 
-    cells = devices.CELLS
-    compare = devices.each_device(mesh, scores, (cells, cells), cells)
+    both = devices.CELLS, devices.CELLS
+    compare = devices.each_device(program.mesh, scores, both, devices.CELLS)
 
     def part(number: int) -> Float[Array, "source ratio hyper"]:
-        members = [i for i, kind in enumerate(kinds) if kind.part == number]
-        out = {i: jnp.full(groups[i].frozen_at.shape, jnp.nan) for i in members}
-        for i, j in pairwise(sorted(members, key=lambda i: kinds[i].d_sae)):
-            found = compare(groups[i].params.W_dec, groups[j].params.W_dec)
-            out[i] = jnp.where(groups[j].frozen_at < 0, found, jnp.nan)
+        members = [i for i, group in enumerate(groups) if group.part == number]
+        out = {i: jnp.full(cells[i].frozen_at.shape, jnp.nan) for i in members}
+        for i, j in pairwise(sorted(members, key=lambda i: groups[i].d_sae)):
+            found = compare(cells[i].params.W_dec, cells[j].params.W_dec)
+            out[i] = jnp.where(cells[j].frozen_at < 0, found, jnp.nan)
         return jnp.stack([out[i] for i in members], axis=1)
 
-    return tuple(part(number) for number in dict.fromkeys(kind.part for kind in kinds))
+    return tuple(part(number) for number in dict.fromkeys(group.part for group in groups))
+
+
+def first_matches(n_source: int, n_hyper: int, n_features: int) -> Any:
+    """The matches of a group before its first evaluation: none."""
+    at = (n_source, n_hyper, n_features)
+    return jnp.full(at, -1, jnp.int32), jnp.full(at, jnp.nan)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -26,16 +25,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from saejax.core.devices import Layout
+from saejax.core.programs import compiled, jitted
 from saejax.core.table import Table
 from saejax.data.host import HostSource
 from saejax.data.source import AnySource
-from saejax.training.batches import draw
-from saejax.training.chunk import train_steps
+from saejax.training.batches import Inputs, draw
+from saejax.training.chunk import State, train_steps
 from saejax.training.evaluate import evaluate, snapshot
 from saejax.training.map_cells import block_shape
 from saejax.training.memory import Memory, gigabytes
-from saejax.training.plan import Group, Plan
-from saejax.training.state import feed, fixed, start
+from saejax.training.plan import Group, Plan, Program
+from saejax.training.state import feed, start
 from saejax.training.sweep import Part
 
 # A timed piece of work is repeated for this many seconds and at least `REPEATS` times, unless the
@@ -125,31 +125,34 @@ def _measured(part: Plan, snapshots: bool) -> tuple[float, float, float, float]:
     s = part.settings
     n = s.eval_every
     began = time.perf_counter()
-    state = jax.block_until_ready(start(part))
+    progress = start(part)
     with closing(feed(part, 0)) as fed:
-        state = state._replace(arrays=state.arrays | next(fed))
-    inputs = state.arrays, state.seeds, state.hypers, np.int32(0)
-    train = jax.jit(partial(train_steps, n=n, **fixed(part)), donate_argnums=(0, 1))
-    trained = train.lower(state.groups, state.spare, *inputs).compile()
-    measure = jax.jit(partial(evaluate, own=part.metrics, **fixed(part)))
-    look = measure.lower(state.groups, state.matches, *inputs).compile()
+        progress.hand_in(next(fed))
+    state, inputs, program, at = progress.state, progress.inputs, part.program, np.int32(0)
+    jax.block_until_ready(state)
+    train = compiled(jitted(_steps, program, n, donate=(0,)), state, inputs, at)
+    look = compiled(jitted(evaluate, program), state.cells, state.matches, inputs, at)
     take = None
     if snapshots:
         before = time.perf_counter()
-        take = jax.jit(partial(snapshot, **fixed(part))).lower(state.groups, *inputs).compile()
+        take = compiled(jitted(snapshot, program), state.cells, inputs, at)
         # A run compiles it as part of a chunk, and by itself for the snapshot before training.
         began -= time.perf_counter() - before
     prepare = time.perf_counter() - began
 
-    evaluation = _seconds(lambda: look(state.groups, state.matches, *inputs))
-    taking = _seconds(lambda: take(state.groups, *inputs)) if take else 0.0
-    buffers = [(state.groups, state.spare)]
+    evaluation = _seconds(lambda: look(state.cells, state.matches, inputs, at))
+    taking = _seconds(lambda: take(state.cells, inputs, at)) if take else 0.0
+    latest = [state]
 
     def steps() -> Any:
-        buffers[0] = trained(*buffers[0], *inputs)
-        return buffers[0]
+        latest[0] = train(latest[0], inputs, at)
+        return latest[0]
 
     return prepare, _seconds(steps) / n, evaluation, taking
+
+
+def _steps(program: Program, n: int, state: State, inputs: Inputs, step: Any) -> State:
+    return train_steps(program, state, inputs, step, n)
 
 
 def _part(plan: Plan) -> Plan:
@@ -219,29 +222,26 @@ def _work(plan: Plan) -> int:
 
 def _draws(plan: Plan) -> dict[str, float]:
     """Seconds that a batch of all seeds takes to be drawn inside the program, for each data set."""
-    plain = replace(plan.settings, sae=replace(plan.settings.sae, use_b_dec=False))
+    # Without width groups the start of a run makes the arrays of the data sets alone.
+    s = replace(
+        plan.settings, sae=replace(plan.settings.sae, use_b_dec=False), batch_size=plan.local.batch
+    )
+    bare = replace(plan, settings=s, layout=Layout(), d_sae=(), cell_batches=(), metrics={})
 
     def one(sources: dict[str, AnySource]) -> float:
-        # Without width groups the start of a run makes the arrays of the data sets alone.
-        state = start(
-            replace(
-                plan, sources=sources, settings=plain, layout=Layout(), d_sae=(), cell_batches=()
-            )
-        )
-
-        def several(arrays: dict, seeds: Any) -> Any:
-            def add(total: Any, step: Any) -> tuple[Any, None]:
-                x = draw(sources, arrays, seeds, "batches", step, plan.local.batch)
-                return total + x.sum(), None
-
-            return jax.lax.scan(add, jnp.zeros(()), jnp.arange(MOST_STEPS))[0]
-
-        inputs = state.arrays, state.seeds
-        compiled = jax.jit(several).lower(*inputs).compile()
-        return _seconds(lambda: compiled(*inputs)) / MOST_STEPS
+        alone = replace(bare, sources=sources)
+        run = compiled(jitted(_sum_of_batches, alone.program), inputs := start(alone).inputs)
+        return _seconds(lambda: run(inputs)) / MOST_STEPS
 
     drawn = {name: x for name, x in plan.sources.items() if not isinstance(x, HostSource)}
     return dict.fromkeys(plan.sources, 0.0) | {name: one({name: x}) for name, x in drawn.items()}
+
+
+def _sum_of_batches(program: Program, inputs: Inputs) -> Any:
+    def add(total: Any, step: Any) -> tuple[Any, None]:
+        return total + draw(program, inputs, "batches", step).sum(), None
+
+    return jax.lax.scan(add, jnp.zeros(()), jnp.arange(MOST_STEPS))[0]
 
 
 def _reading(plan: Plan) -> float:

@@ -25,7 +25,7 @@ from saejax.training.plan import Plan
 from saejax.training.planning import make_plan
 from saejax.training.resuming import Keeper
 from saejax.training.settings import Settings
-from saejax.training.state import Progress, State, compile_chunk, feed, first_snapshot, start
+from saejax.training.state import Progress, compile_chunk, feed, first_snapshot, start
 from saejax.training.sweep import Sweep
 from saejax.training.trackers import Tracker, Tracking, as_trackers
 
@@ -185,17 +185,17 @@ def _run(
     """Compiles, goes on where an earlier process stopped, and trains; fills `run` while it goes."""
     s = plan.settings
     started = time.perf_counter()
-    at = Progress(start(plan))
+    at = start(plan)
     with ExitStack() as feeding:
         fed = feeding.enter_context(closing(feed(plan, 0)))
-        at.state = at.state._replace(arrays=at.state.arrays | next(fed))
-        step_and_measure = compile_chunk(plan, at.state)
-        if keeper and keeper.restore(at, step_and_measure) and at.done < s.steps:
+        at.hand_in(next(fed))
+        chunk = compile_chunk(plan, at)
+        if keeper and keeper.restore(at, chunk) and at.done < s.steps:
             fed.close()
             fed = feeding.enter_context(closing(feed(plan, at.done)))
-            at.state = at.state._replace(arrays=at.state.arrays | next(fed))
+            at.hand_in(next(fed))
         if s.snapshot_every and not at.done:
-            at.snapshots.append(first_snapshot(plan, at.state))
+            at.snapshots.append(first_snapshot(plan, at))
         if log and log.measured:
             log.resume(at.done, plan.coords, plan.d_sae, at.history)
         run["compile_seconds"] = time.perf_counter() - started
@@ -205,15 +205,15 @@ def _run(
         bar.set_description_str("training")
         bar.reset(s.steps)
         bar.n = bar.initial = at.done
-        for chunk in count():
+        for i in count():
             if stop.asked():
                 _leave(stop, at, s.steps, keeper)
             if at.done == s.steps:
                 break
             started = time.perf_counter()
-            if chunk:
-                at.state = at.state._replace(arrays=at.state.arrays | next(fed))
-            _advance(plan, at, step_and_measure, bar)
+            if i:
+                at.hand_in(next(fed))
+            _advance(plan, at, chunk, bar)
             at.seconds.append(time.perf_counter() - started)
             if log:
                 log.evaluation(at.done, plan.coords, plan.d_sae, at.history[-1])
@@ -233,10 +233,9 @@ def _run(
     return result
 
 
-def _advance(plan: Plan, at: Progress, step_and_measure: Any, bar: tqdm) -> None:
+def _advance(plan: Plan, at: Progress, chunk: Any, bar: tqdm) -> None:
     """One chunk of steps, and its measurements."""
-    *changed, measured, taken = step_and_measure(*at.state, np.int32(at.done))
-    at.state = at.state._replace(**dict(zip(State._fields, changed, strict=False)))
+    at.state, measured, taken = chunk(at.state, at.inputs, np.int32(at.done))
     _wait(measured, bar)
     at.done += plan.settings.eval_every
     at.history.append(by_axes(plan, measured))

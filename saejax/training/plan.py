@@ -1,7 +1,9 @@
 """What a run is going to do, checked: the plan that every other module of the training reads."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -9,10 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from saejax.core.devices import Layout, make_mesh
+from saejax.core.devices import Layout, batch_axis, make_mesh
 from saejax.core.machine import machine
 from saejax.core.program_hash import program
-from saejax.data.source import AnySource
+from saejax.data.source import AnySource, Source, traced
 from saejax.metrics.measures import Metric, Seen
 from saejax.sae.params import Params
 from saejax.sae.registry import Architecture, describe
@@ -45,6 +47,35 @@ class Local(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Program:
+    """What the compiled programs of a run depend on besides the shapes of their arrays.
+
+    Runs with equal keys share their programs. None of a run's numbers is part of it: L1, learning
+    rates, seeds and the rows of an array are inputs.
+
+    Attributes:
+        key: what is compared.
+        sources: each data set's part of the program by name; None for one that the host feeds.
+        settings: of the run.
+        groups: of the cells.
+        mesh: the devices, None for a single one.
+        metrics: the user's own, by name.
+    """
+
+    key: Any
+    sources: Mapping[str, Source | None] = field(compare=False)
+    settings: Settings = field(compare=False)
+    groups: tuple[Group, ...] = field(compare=False)
+    mesh: Mesh | None = field(compare=False)
+    metrics: Mapping[str, Metric] = field(compare=False)
+
+    @property
+    def axis(self) -> str | None:
+        """The axis of devices over which the samples of a batch are divided."""
+        return batch_axis(self.mesh)
+
+
+@dataclass(frozen=True)
 class Plan:
     """A checked run.
 
@@ -71,16 +102,33 @@ class Plan:
     @property
     def groups(self) -> tuple[Group, ...]:
         """What is fixed about each group; those of one architecture follow one another."""
-        kinds = product(enumerate(self.sweep.parts), self.d_sae)
+        each = product(enumerate(self.sweep.parts), self.d_sae)
         return tuple(
-            Group(part.architecture, i, d_sae, k)
-            for ((i, part), d_sae), k in zip(kinds, self.cell_batches, strict=True)
+            Group(part.architecture, i, d_sae, cell_batch)
+            for ((i, part), d_sae), cell_batch in zip(each, self.cell_batches, strict=True)
         )
 
     @property
     def mesh(self) -> Mesh | None:
         """The devices, None for a single one."""
         return make_mesh(self.layout)
+
+    @cached_property
+    def program(self) -> Program:
+        """What its compiled programs depend on."""
+        about, parts = self._described, {n: traced(source) for n, source in self.sources.items()}
+        # A function may read what has changed since: what it computes is in its description.
+        described = json.dumps([about["architectures"], about["metrics"]], sort_keys=True)
+        keys = tuple((name, key) for name, (key, _) in parts.items())
+        own = tuple(self.metrics.items())
+        return Program(
+            (keys, self.settings, self.groups, self.mesh, own, described),
+            {name: source for name, (_, source) in parts.items()},
+            self.settings,
+            self.groups,
+            self.mesh,
+            self.metrics,
+        )
 
     @property
     def local(self) -> Local:
@@ -122,6 +170,10 @@ class Plan:
 
     def describe(self) -> dict[str, Any]:
         """All of it, and the machine, in JSON types."""
+        return {**self._described}
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
         return {
             "coords": {name: list(values) for name, values in self.coords.items()},
             "d_sae": list(self.d_sae),

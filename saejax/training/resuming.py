@@ -1,4 +1,4 @@
-"""What of a run outlives its process: when its progress is saved, and how it is found again."""
+"""Saving and resuming a run."""
 
 import time
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding
 
+from saejax.core.programs import shape_of
+from saejax.training.chunk import State
 from saejax.training.plan import Plan
 from saejax.training.state import Progress, empty
 
@@ -83,18 +84,16 @@ class Keeper:
             return False
         if not _first_process_says(bool(self._checkpoints.steps())):
             return False
-        _, _, _, (measured, *_), taken = chunk.out_info
-        fresh = at.state
-        shapes = jax.tree.map(_shape, (fresh.groups, fresh.matches))
+        _, (measured, *_), taken = chunk.out_info
+        shapes = jax.tree.map(shape_of, (at.state.cells, at.state.matches))
         # What is read takes the place of the fresh arrays, and does not lie beside them.
-        at.state = fresh._replace(groups=(), spare=(), matches=())
-        del fresh
+        at.state = State((), (), ())
         found = self._checkpoints.newest(lambda step: self._like(shapes, step, measured, taken))
         assert found is not None  # there are steps
         at.done, tree = found
         self._saved = at.done
         spare = empty(self._plan, tree["groups"])
-        at.state = at.state._replace(groups=tree["groups"], spare=spare, matches=tree["matches"])
+        at.state = State(tree["groups"], spare, tree["matches"])
         n = at.done // self._plan.settings.eval_every
         at.history = [{name: a[i] for name, a in tree["history"].items()} for i in range(n)]
         at.snapshots = [tree["snapshots"]] if taken is not None else []
@@ -122,7 +121,7 @@ class Keeper:
             return
         state = progress.state
         tree = {
-            "groups": state.groups,
+            "groups": state.cells,
             "matches": state.matches,
             "history": {n: np.stack([h[n] for h in progress.history]) for n in progress.history[0]},
             "seconds": np.array(progress.seconds),
@@ -160,12 +159,6 @@ class Keeper:
                 lambda a: np.empty((n_taken, *a.shape[1:]), a.dtype), taken
             )
         return like
-
-
-def _shape(a: jax.Array) -> jax.ShapeDtypeStruct:
-    """What an array is like and where it lies, without it."""
-    there = a.sharding if isinstance(a.sharding, NamedSharding) else None
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=there)
 
 
 def _first_process_says(yes: bool) -> bool:

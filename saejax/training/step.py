@@ -15,16 +15,57 @@ from saejax.sae.registry import Architecture, Loss, Swept
 from saejax.sae.revival import AUXK, GHOST, REVIVALS
 from saejax.training.cells import ADAM, RELU, Cells, Hyper, public
 from saejax.training.map_cells import map_cells
+from saejax.training.plan import Group, Program
 from saejax.training.settings import Settings
 
 # Adam squares every gradient: from 1.8e19 on float32 has no square, and v stays infinite for good.
 MAX_GRADIENT = 1e19
 
 
-def whole_batch(x: Float[Array, "*source batch d_in"], axis: str, at: int = 0) -> Array:
-    """A batch from the parts of it that the devices of an axis have; `at` is where its samples
-    lie."""
-    return jax.lax.all_gather(x, axis, axis=at, tiled=True)
+def step_group(
+    program: Program,
+    group: Group,
+    cells: Cells,
+    into: Cells,
+    hyper: Hyper,
+    x: Float[Array, "source batch d_in"],
+    keys: Key[Array, " source"],
+    step: Int[Array, ""],
+) -> Cells:
+    """One training step of a group, and its resampling where that is due.
+
+    Args:
+        program: of the run.
+        group: what is fixed about these cells.
+        cells: the group's.
+        into: buffers for the result, of the same shapes.
+        hyper: swept numbers.
+        x: one batch for each source, or this device's part of it.
+        keys: randomness of a resampling, one for each source.
+        step: number of steps done before this one.
+    """
+    settings, axis, architecture = program.settings, program.axis, group.architecture
+
+    def train(cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"]) -> Cells:
+        return step_cell(cell, hyper, x, step, settings, axis, architecture)
+
+    cells = map_cells(train, cells, hyper, x, group.cell_batch, into)
+    if not settings.resample.every:
+        return cells
+
+    def revive(cells: Cells) -> Cells:
+        # Samples are drawn from the whole batch.
+        whole = over(axis, partial(whole_batch, at=1), x)
+
+        def one(cell: Cells, hyper: Hyper, of_source: tuple) -> Cells:
+            x, key = of_source
+            return resample_cell(cell, hyper, x, key, settings, architecture)
+
+        return map_cells(one, cells, hyper, (whole, keys), group.cell_batch)
+
+    # Never after the last step: the final dictionaries would hold latents that were not trained.
+    due = settings.resample.is_due(step + 1) & (step + 1 < settings.steps)
+    return jax.lax.cond(due, revive, lambda c: c, cells)
 
 
 def step_cell(
@@ -170,49 +211,7 @@ def resample_cell(
     return cell._replace(params=public(params), opt=opt)
 
 
-def step_group(
-    cells: Cells,
-    into: Cells,
-    hyper: Hyper,
-    x: Float[Array, "source batch d_in"],
-    keys: Key[Array, " source"],
-    step: Int[Array, ""],
-    settings: Settings,
-    cell_batch: int,
-    axis: str | None = None,
-    architecture: Architecture = RELU,
-) -> Cells:
-    """One training step of a group, and its resampling where that is due.
-
-    Args:
-        cells: the group.
-        into: buffers for the result, of the same shapes.
-        hyper: swept numbers.
-        x: one batch for each source.
-        keys: randomness of a resampling, one for each source.
-        step: number of steps done before this one.
-        settings: of the run.
-        cell_batch: see `map_cells`.
-        axis: of the devices over which the batches are divided, None where one has them all.
-        architecture: of the group.
-    """
-
-    def train(cell: Cells, hyper: Hyper, x: Float[Array, "batch d_in"]) -> Cells:
-        return step_cell(cell, hyper, x, step, settings, axis, architecture)
-
-    cells = map_cells(train, cells, hyper, x, cell_batch, into)
-    if not settings.resample.every:
-        return cells
-
-    def revive(cells: Cells) -> Cells:
-        # Samples are drawn from the whole batch.
-        whole = over(axis, partial(whole_batch, at=1), x)
-
-        def one(cell: Cells, hyper: Hyper, part: tuple) -> Cells:
-            return resample_cell(cell, hyper, part[0], part[1], settings, architecture)
-
-        return map_cells(one, cells, hyper, (whole, keys), cell_batch)
-
-    # Never after the last step: the final dictionaries would hold latents that were not trained.
-    due = settings.resample.is_due(step + 1) & (step + 1 < settings.steps)
-    return jax.lax.cond(due, revive, lambda c: c, cells)
+def whole_batch(x: Float[Array, "*source batch d_in"], axis: str, at: int = 0) -> Array:
+    """A batch from the parts of it that the devices of an axis have; `at` is where its samples
+    lie."""
+    return jax.lax.all_gather(x, axis, axis=at, tiled=True)

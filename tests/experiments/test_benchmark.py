@@ -50,7 +50,9 @@ def installed(*peers):
 
 def prepared(name, problem):
     peer = benchmark_compare.PEERS[name]
-    return getattr(import_module(f"saejax.benchmark.{peer.module}"), peer.function)(problem)
+    return getattr(import_module(f"saejax.experiments.benchmark.{peer.module}"), peer.function)(
+        problem
+    )
 
 
 def rows_of(path):

@@ -236,7 +236,7 @@ def test_ctrl_c_while_compiling_leaves_nothing(parse, tmp_path, monkeypatch):
     def compile_chunk(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["saejax.train"], "compile_chunk", compile_chunk)
+    monkeypatch.setattr(sys.modules["saejax.training.loop"], "compile_chunk", compile_chunk)
     path = tmp_path / "run"
     with pytest.raises(SystemExit) as error:
         tokens.main(parse(*TINY, f"--workdir={path}"))

@@ -99,7 +99,7 @@ def main():
         return compiled
 
     if given.exchanges_nothing:
-        sys.modules["saejax.train"].compile_chunk = compile_chunk
+        sys.modules["saejax.training.loop"].compile_chunk = compile_chunk
     Keeper.chunk_done = after_chunk(act)
     sweep, settings = MIXED if given.mixed else EVERY_WAY if given.every_way else (SWEEP, SETTINGS)
     run(given.workdir, settings=settings, sweep=sweep)

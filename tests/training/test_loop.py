@@ -684,7 +684,7 @@ def interrupt(monkeypatch, error, at, meanwhile=lambda: None):
 
         return chunk
 
-    module = sys.modules["saejax.train"]
+    module = sys.modules["saejax.training.loop"]
     monkeypatch.setattr(module, "start", lambda plan: State(*(None,) * 3, {}, None, None))  # pyright: ignore
     monkeypatch.setattr(module, "compile_chunk", compile_chunk)
 

@@ -275,7 +275,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_the_run_and_the_one_before_is_
 def test_a_run_that_has_ended_is_loaded_and_not_trained_again(whole, monkeypatch):
     before = results(whole)
     monkeypatch.setattr(
-        sys.modules["saejax.train"], "start", lambda *_: pytest.fail("it was trained again")
+        sys.modules["saejax.training.loop"], "start", lambda *_: pytest.fail("it was trained again")
     )
     result = run(whole)
     assert result.run["finished"]
@@ -323,7 +323,7 @@ def test_another_array_or_function_of_the_same_shape_is_refused(tmp_path, monkey
         with pytest.raises(ValueError, match=r"data\.(rows|function)\.sha256: got"):
             run(tmp_path / "run", other)
     again = lambda key: jax.nn.relu(jax.random.normal(key, (16, 6))) + rows[0] * shift  # noqa: E731
-    monkeypatch.setattr(sys.modules["saejax.train"], "start", lambda *_: 1 / 0)
+    monkeypatch.setattr(sys.modules["saejax.training.loop"], "start", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # it would have begun
         run(tmp_path / "run", given | {"function": again})
 
@@ -388,6 +388,6 @@ def test_handlers_are_put_back_and_left_alone_in_other_threads(tmp_path):
 
 def test_without_a_workdir_signals_mean_what_they_meant(monkeypatch):
     monkeypatch.setattr(
-        sys.modules["saejax.train"], "stopping", lambda: pytest.fail("handlers were set")
+        sys.modules["saejax.training.loop"], "stopping", lambda: pytest.fail("handlers were set")
     )
     run(None)

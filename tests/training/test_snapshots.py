@@ -58,7 +58,7 @@ def stepwise():
         return step_and_look
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["saejax.train"], "compile_chunk", watched)
+        patch.setattr(sys.modules["saejax.training.loop"], "compile_chunk", watched)
         result = train(SWEEP, ROWS, replace(TAKING, eval_every=1, snapshot_every=0), progress=False)
     return result, seen
 

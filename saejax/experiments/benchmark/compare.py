@@ -167,5 +167,5 @@ def side_by_side(
 
 def _prepared(name: str, problem: Problem) -> Callable[[], Any]:
     peer = PEERS[name]
-    module = importlib.import_module(f"saejax.benchmark.{peer.module}")
+    module = importlib.import_module(f"saejax.experiments.benchmark.{peer.module}")
     return getattr(module, peer.function)(problem)

@@ -2,7 +2,6 @@
 
 import statistics
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -12,16 +11,18 @@ from jaxtyping import Float
 
 from saejax.core.devices import CELLS, spread, to_host
 from saejax.core.precision import Precision
+from saejax.core.programs import jitted
 from saejax.data.host import Fed
 from saejax.experiments.benchmark.problem import LR, Problem, Shape, data_of, penalties
 from saejax.experiments.benchmark.turns import product, take_turns
 from saejax.sae.params import Params
+from saejax.training.batches import Inputs
 from saejax.training.cells import public
-from saejax.training.chunk import train_steps
-from saejax.training.plan import Plan
+from saejax.training.chunk import State, train_steps
+from saejax.training.plan import Plan, Program
 from saejax.training.planning import make_plan
 from saejax.training.settings import Settings
-from saejax.training.state import fixed, start
+from saejax.training.state import start
 from saejax.training.sweep import Sweep
 
 # Share of the product's rate that the number of steps of a timed run is guessed from.
@@ -43,8 +44,11 @@ def steps_for(flops: float, rate: float, seconds: float, least: int = 4) -> int:
 
 def _compiled(plan: Plan) -> Callable[..., Any]:
     """All steps of a plan as one program that overwrites the buffers it is given."""
-    run = partial(train_steps, n=plan.settings.steps, **fixed(plan))
-    return jax.jit(run, donate_argnums=(0, 1))
+    return jitted(_steps, plan.program, donate=(0,))
+
+
+def _steps(program: Program, state: State, inputs: Inputs, step: Any) -> State:
+    return train_steps(program, state, inputs, step, program.settings.steps)
 
 
 def measure(
@@ -77,12 +81,11 @@ def measure(
         data_of(shape.d_in),
         Settings(steps=steps, eval_every=steps, batch_size=shape.batch, matmul_precision=precision),
     )
-    state, train = start(plan), _compiled(plan)
-    buffers = [state.groups, state.spare]
+    at, train = start(plan), _compiled(plan)
 
     def run() -> None:
-        buffers[:] = train(*buffers, state.arrays, state.seeds, state.hypers, jnp.int32(0))
-        jax.block_until_ready(buffers)
+        at.state = train(at.state, at.inputs, jnp.int32(0))
+        jax.block_until_ready(at.state)
 
     timed = take_turns({"train": run, "product": run_product}, turns)
     each = [elapsed / steps for elapsed in timed["train"].seconds]
@@ -159,23 +162,23 @@ def prepare(problem: Problem, precision: Precision = "highest") -> Callable[[], 
         source,
         Settings(steps=steps, eval_every=steps, batch_size=shape.batch, matmul_precision=precision),
     )
-    state = start(plan)
+    at = start(plan)
     same = jax.tree.map(
         lambda a: np.broadcast_to(a, (1, shape.cells, *a.shape)), public(problem.weights)
     )
-    groups = (state.groups[0]._replace(params=spread(plan.mesh, same, CELLS)),)
+    cells = (at.state.cells[0]._replace(params=spread(plan.mesh, same, CELLS)),)
     batches = source.feed(0, 0, steps, shape.batch)
     given = np.int32(0), batches[None], source.evaluation(1, shape.batch)
-    arrays = {name: Fed(*spread(plan.mesh, given)) for name in plan.sources}
+    at.hand_in({name: Fed(*spread(plan.mesh, given)) for name in plan.sources})
     run = _compiled(plan)
 
     def train() -> Callable[[], list[Params]]:
-        fresh = jax.tree.map(jnp.copy, groups), jax.tree.map(jnp.zeros_like, groups)
-        (cells,), _ = run(*fresh, arrays, state.seeds, state.hypers, jnp.int32(0))
-        jax.block_until_ready(cells)
+        spare, matches = jax.tree.map(jnp.zeros_like, cells), at.state.matches
+        fresh = State(jax.tree.map(jnp.copy, cells), spare, matches)
+        ended = jax.block_until_ready(run(fresh, at.inputs, jnp.int32(0)))
 
         def dictionaries() -> list[Params]:
-            params = to_host(public(cells.params))
+            params = to_host(public(ended.cells[0].params))
             return [jax.tree.map(lambda a, i=i: a[0, i], params) for i in range(shape.cells)]
 
         return dictionaries

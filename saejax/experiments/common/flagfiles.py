@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import saejax
-
 # In an installed package, and in a checkout where links are not kept.
-PACKAGE = Path(saejax.__file__).parent
+PACKAGE = Path(__file__).parents[2]
 SHIPPED = (PACKAGE / "flagfiles", PACKAGE.parent / "experiments")
 
 

@@ -30,7 +30,11 @@ def grid() -> dict[str, Any]:
 
     Source: "Towards a Probabilistic Disentanglement of Transformer Activations", part 2.
     """
-    text = resources.files("saejax").joinpath("published_grid.json").read_text(encoding="utf-8")
+    text = (
+        resources.files("saejax.experiments.grid")
+        .joinpath("published.json")
+        .read_text(encoding="utf-8")
+    )
     raw = json.loads(text)
     maps = {}
     for dataset in raw["datasets"]:
