@@ -22,12 +22,17 @@ def program(function: Callable[..., Any], *arguments: Any, trained: bool = False
         trained: whether its gradient is taken. Where a derivative was written by hand, the program
             of the gradient for all arguments counts too.
     """
-    traced = jax.make_jaxpr(function)(*arguments)
+
+    def afresh(*arguments: Any) -> Any:
+        # JAX keeps what it traced of a function, which may read what has changed since.
+        return function(*arguments)
+
+    traced = jax.make_jaxpr(afresh)(*arguments)
     sha = hashlib.sha256()
     _add(sha, traced)
     if trained and any(e.primitive.name.startswith(CUSTOM) for e in _equations(traced)):
         every = tuple(range(len(arguments)))
-        _add(sha, jax.make_jaxpr(jax.grad(function, argnums=every))(*arguments))
+        _add(sha, jax.make_jaxpr(jax.grad(afresh, argnums=every))(*arguments))
     return sha.hexdigest()
 
 

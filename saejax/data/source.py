@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from saejax.core.program_hash import program
+from saejax.core.programs import shape_of
 from saejax.data.host import HostSource
 from saejax.data.synthetic import recipe
 from saejax.data.synthetic.recipe import Synthetic
@@ -110,12 +111,11 @@ class SyntheticSource:
 class ArraySource:
     """Rows of an array, drawn with replacement. The array is held once, whatever the seeds."""
 
-    shared: Float[Array, "n d_in"] | None = field(repr=False)
+    shared: Float[Array, "n d_in"] | jax.ShapeDtypeStruct = field(repr=False)
     n_features: None = None
 
     @property
     def d_in(self) -> int:
-        assert self.shared is not None
         return self.shared.shape[1]
 
     def setup(self, key: PRNGKeyArray) -> None:
@@ -195,7 +195,7 @@ def traced(source: AnySource) -> tuple[Any, Source | None]:
     if isinstance(source, SyntheticSource):
         return source, source
     if isinstance(source, ArraySource) and type(source) in (ArraySource, FullBatch):
-        return type(source), replace(source, shared=None)
+        return type(source), replace(source, shared=shape_of(source.shared))
     if isinstance(source, FunctionSource):
         return (source.function, source.describe()["sha256"]), source
     return (None, None) if isinstance(source, HostSource) else ([], source)
