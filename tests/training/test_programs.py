@@ -27,8 +27,8 @@ def compilations(monkeypatch):
     jax.monitoring.clear_event_listeners()
 
 
-def run(data=DATA, l1=(0.01, 0.1), seeds=(0, 1), settings=SETTINGS, metrics=None, **sweep):
-    sweep = Sweep(l1=list(l1), ratio=[0.5, 1], seeds=seeds, **sweep)
+def run(data=DATA, l1=(0.01,), seeds=(0,), settings=SETTINGS, metrics=None, **sweep):
+    sweep = Sweep(l1=list(l1), ratio=1, seeds=seeds, **sweep)
     return train(sweep, data, settings, progress=False, metrics=metrics)
 
 
@@ -59,10 +59,10 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_same_shapes_compile_nothing(case, compilations):
-    about = {"l1": (0.01, 0.1), **CASES[case]}
+    about = {"l1": (0.01,), **CASES[case]}
     if about["l1"] is None:
         about["l1"] = ()
-        sweep = Sweep(architecture="topk", k=[1, 2], ratio=[0.5, 1], seeds=(0, 1))
+        sweep = Sweep(architecture="topk", k=[1, 2], ratio=1)
         twice = [lambda: train(sweep, DATA, SETTINGS, progress=False)] * 2
     else:
         twice = [lambda: run(**about)] * 2
@@ -76,9 +76,9 @@ def test_the_same_shapes_compile_nothing(case, compilations):
 def test_other_numbers_of_the_same_shapes_compile_nothing(compilations):
     run(rows())
     before = compilations()
-    other = run(rows(seed=5), l1=(0.02, 0.3), seeds=(3, 9), lr=0.003)
+    other = run(rows(seed=5), l1=(0.02,), seeds=(3,), lr=0.003)
     assert compilations() == before
-    assert other.coords["seed"] == (3, 9)
+    assert other.coords["seed"] == (3,)
 
 
 def test_kept_programs_give_what_fresh_ones_give():
@@ -94,7 +94,7 @@ def test_kept_programs_give_what_fresh_ones_give():
         {"settings": Settings(steps=6, batch_size=8, eval_every=2, eval_batches=2)},
         {"settings": Settings(steps=6, batch_size=10, eval_every=3, eval_batches=2)},
         {"data": Synthetic("correlated", d_in=4, n_features=8, avg_active=2)},
-        {"l1": (0.01,)},
+        {"l1": (0.01, 0.1)},
     ],
     ids=str,
 )
