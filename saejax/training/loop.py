@@ -1,4 +1,4 @@
-"""Training of a sweep: one plan, one compilation, and the only loop on the host."""
+"""Training of a sweep from start to end: one plan, one compiled chunk, one loop on the host."""
 
 import time
 import warnings
@@ -112,8 +112,7 @@ def train(
                 keeper.close()
                 if log:
                     log.finish(result)
-                # Who is done must not end while the first still writes: JAX would soon end that
-                # too.
+                # No process may end while the first still writes: JAX would soon end that too.
                 together("results")
                 if stop.asked():
                     stop.leave("came after the last step; the results are written")
@@ -185,79 +184,81 @@ def _run(
     """Compiles, goes on where an earlier process stopped, and trains; fills `run` while it goes."""
     s = plan.settings
     started = time.perf_counter()
-    at = start(plan)
+    progress = start(plan)
     with ExitStack() as feeding:
         fed = feeding.enter_context(closing(feed(plan, 0)))
-        at.hand_in(next(fed))
-        chunk = compile_chunk(plan, at)
-        if keeper and keeper.restore(at, chunk) and at.done < s.steps:
+        progress.hand_in(next(fed))
+        chunk = compile_chunk(plan, progress)
+        if keeper and keeper.restore(progress, chunk) and progress.done < s.steps:
             fed.close()
-            fed = feeding.enter_context(closing(feed(plan, at.done)))
-            at.hand_in(next(fed))
-        if s.snapshot_every and not at.done:
-            at.snapshots.append(first_snapshot(plan, at))
+            fed = feeding.enter_context(closing(feed(plan, progress.done)))
+            progress.hand_in(next(fed))
+        if s.snapshot_every and not progress.done:
+            progress.snapshots.append(first_snapshot(plan, progress))
         if log and log.measured:
-            log.resume(at.done, plan.coords, plan.d_sae, at.history)
+            log.resume(progress.done, plan.coords, plan.d_sae, progress.history)
         run["compile_seconds"] = time.perf_counter() - started
         tracking.start(run, plan.coords, plan.d_sae)
-        for i, measured in enumerate(at.history, 1):
+        for i, measured in enumerate(progress.history, 1):
             tracking.evaluation(i * s.eval_every, plan.coords, plan.d_sae, measured)
         bar.set_description_str("training")
         bar.reset(s.steps)
-        bar.n = bar.initial = at.done
+        bar.n = bar.initial = progress.done
         for i in count():
             if stop.asked():
-                _leave(stop, at, s.steps, keeper)
-            if at.done == s.steps:
+                _leave(stop, progress, s.steps, keeper)
+            if progress.done == s.steps:
                 break
             started = time.perf_counter()
             if i:
-                at.hand_in(next(fed))
-            _advance(plan, at, chunk, bar)
-            at.seconds.append(time.perf_counter() - started)
+                progress.hand_in(next(fed))
+            _advance(plan, progress, chunk, bar)
+            progress.seconds.append(time.perf_counter() - started)
             if log:
-                log.evaluation(at.done, plan.coords, plan.d_sae, at.history[-1])
-            tracking.evaluation(at.done, plan.coords, plan.d_sae, at.history[-1])
-            _report_frozen(at.history, plan.coords, bar)
+                log.evaluation(progress.done, plan.coords, plan.d_sae, progress.history[-1])
+            tracking.evaluation(progress.done, plan.coords, plan.d_sae, progress.history[-1])
+            _report_frozen(progress.history, plan.coords, bar)
             if keeper:
-                keeper.chunk_done(at)
-            seconds = sum(at.seconds) / at.done
+                keeper.chunk_done(progress)
+            seconds = sum(progress.seconds) / progress.done
             bar.set_postfix_str(
                 f"{s.batch_size * plan.n_source / seconds:.3g} samples/s, "
                 f"{plan.flops_per_step / seconds / 1e12:.3g} TFLOP/s"
             )
             bar.update(s.eval_every)
-    run["chunk_seconds"], run["train_seconds"] = at.seconds, sum(at.seconds)
-    result = collect(plan, at, run)
+    run["chunk_seconds"], run["train_seconds"] = progress.seconds, sum(progress.seconds)
+    result = collect(plan, progress, run)
     tracking.finish(result)
     return result
 
 
-def _advance(plan: Plan, at: Progress, chunk: Any, bar: tqdm) -> None:
+def _advance(plan: Plan, progress: Progress, chunk: Any, bar: tqdm) -> None:
     """One chunk of steps, and its measurements."""
-    at.state, measured, taken = chunk(at.state, at.inputs, np.int32(at.done))
+    progress.state, measured, snapshots = chunk(
+        progress.state, progress.inputs, np.int32(progress.done)
+    )
     _wait(measured, bar)
-    at.done += plan.settings.eval_every
-    at.history.append(by_axes(plan, measured))
-    if taken is not None:
-        at.snapshots.append(jax.device_get(taken))
+    progress.done += plan.settings.eval_every
+    progress.history.append(by_axes(plan, measured))
+    if snapshots is not None:
+        progress.snapshots.append(jax.device_get(snapshots))
 
 
-def _leave(stop: Stop, at: Progress, steps: int, keeper: Keeper | None) -> None:
+def _leave(stop: Stop, progress: Progress, steps: int, keeper: Keeper | None) -> None:
     """Saves what there is, and ends as the signal wants.
 
     Raises:
         KeyboardInterrupt: after Ctrl-C.
         SystemExit: after SIGTERM.
     """
-    if not keeper or not at.done:
+    if not keeper or not progress.done:
         stop.leave("stopped before anything was measured")
     else:
-        keeper.save(at)
+        keeper.save(progress)
         keeper.wait()
         stop.leave(
-            f"stopped at step {at.done:,} of {steps:,} and saved; the same command goes on from "
-            "there"
+            f"stopped at step {progress.done:,} of {steps:,} and saved; the same command goes on "
+            "from there"
         )
 
 
@@ -274,8 +275,7 @@ def _progress_bar(plan: Plan, show: bool) -> tqdm:
 
 
 def _wait(measured: Any, bar: tqdm) -> None:
-    """Waits for a dispatch in short naps, so that Ctrl-C is heard and the clock of the bar
-    moves."""
+    """Waits for a chunk in short naps, so that Ctrl-C is heard and the clock of the bar moves."""
     naps = 0
     while not all(a.is_ready() for a in jax.tree.leaves(measured)):
         time.sleep(0.005)
@@ -291,10 +291,10 @@ def _report_frozen(
     frozen = history[-1]["frozen_at"]
     before = history[-2]["frozen_at"] if len(history) > 1 else np.full_like(frozen, -1)
     for index in map(tuple, np.argwhere((frozen >= 0) & (before < 0)).tolist()):
-        at = ", ".join(f"{k}={v}" for k, v in coordinates(coords, index).items())
+        cell = ", ".join(f"{k}={v}" for k, v in coordinates(coords, index).items())
         bar.clear()
         warnings.warn(
-            f"cell {at}: not finite at step {frozen[index]}; frozen with its last finite weights, "
-            "the other cells go on",
+            f"cell {cell}: not finite at step {frozen[index]}; frozen with its last finite "
+            "weights, the other cells go on",
             stacklevel=3,
         )

@@ -67,11 +67,11 @@ class Keeper:
             self._opened = Checkpoints(self._folder, self._keep)
         return self._opened
 
-    def restore(self, at: Progress, chunk: Any) -> bool:
+    def restore(self, progress: Progress, chunk: Any) -> bool:
         """Puts the newest progress that was saved whole in the place of a fresh one.
 
         Args:
-            at: a run that has not begun.
+            progress: of a run that has not begun.
             chunk: its compiled chunk, which says what one measures.
 
         Returns:
@@ -85,19 +85,19 @@ class Keeper:
         if not _first_process_says(bool(self._checkpoints.steps())):
             return False
         _, (measured, *_), taken = chunk.out_info
-        shapes = jax.tree.map(shape_of, (at.state.cells, at.state.matches))
+        shapes = jax.tree.map(shape_of, (progress.state.cells, progress.state.matches))
         # What is read takes the place of the fresh arrays, and does not lie beside them.
-        at.state = State((), (), ())
+        progress.state = State((), (), ())
         found = self._checkpoints.newest(lambda step: self._like(shapes, step, measured, taken))
         assert found is not None  # there are steps
-        at.done, tree = found
-        self._saved = at.done
+        progress.done, tree = found
+        self._saved = progress.done
         spare = empty(self._plan, tree["groups"])
-        at.state = State(tree["groups"], spare, tree["matches"])
-        n = at.done // self._plan.settings.eval_every
-        at.history = [{name: a[i] for name, a in tree["history"].items()} for i in range(n)]
-        at.snapshots = [tree["snapshots"]] if taken is not None else []
-        at.seconds = tree["seconds"].tolist()
+        progress.state = State(tree["groups"], spare, tree["matches"])
+        n = progress.done // self._plan.settings.eval_every
+        progress.history = [{name: a[i] for name, a in tree["history"].items()} for i in range(n)]
+        progress.snapshots = [tree["snapshots"]] if taken is not None else []
+        progress.seconds = tree["seconds"].tolist()
         return True
 
     def chunk_done(self, progress: Progress) -> None:
