@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from helpers import commands
 from helpers.chat_server import KEY, Server, answer, completion
+from helpers.viewer_boards import decoded
 from safetensors.numpy import load_file, save_file
-from test_viewer import decoded
 
 from saejax import load
 from saejax.core.files import read_rows

@@ -1,5 +1,9 @@
 """Dashboards of SAEs that were never trained, for the tests of the viewer."""
 
+import base64
+import re
+import zlib
+
 import numpy as np
 
 from saejax.interpret.dashboard import (
@@ -155,3 +159,16 @@ def board(
         },
     }
     return Dashboard(**fields | more)
+
+
+BLOCK = re.compile(
+    r'<script type="application/octet-stream" id="([a-z0-9-]+)">([A-Za-z0-9+/=]*)</script>'
+)
+
+
+def decoded(page):
+    """The blocks of a page, by name."""
+    return {
+        name: zlib.decompress(base64.b64decode(content))
+        for name, content in BLOCK.findall(page.read_text(encoding="utf-8"))
+    }

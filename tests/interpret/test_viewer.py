@@ -6,12 +6,11 @@ import hashlib
 import json
 import re
 import weakref
-import zlib
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from helpers.viewer_boards import HOSTILE, board, sample
+from helpers.viewer_boards import HOSTILE, board, decoded, sample
 
 from saejax.interpret.dashboard import Elsewhere, Group, Related, TextSample
 from saejax.interpret.evidence import Label
@@ -20,17 +19,6 @@ from saejax.interpret.viewer.encoding import PER_CHUNK, quantised, shown_rows
 from saejax.interpret.viewer.index import shades
 
 STUDY = {"title": "a study", "dead_threshold": 0.07}
-BLOCK = re.compile(
-    r'<script type="application/octet-stream" id="([a-z0-9-]+)">([A-Za-z0-9+/=]*)</script>'
-)
-
-
-def decoded(page):
-    """The blocks of a page, by name."""
-    return {
-        name: zlib.decompress(base64.b64decode(content))
-        for name, content in BLOCK.findall(page.read_text(encoding="utf-8"))
-    }
 
 
 def arrays(data, layout, n):
