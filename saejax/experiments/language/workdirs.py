@@ -1,16 +1,34 @@
 """What the analysis of a study leaves in its workdir: run.json, arrays, tables and claims."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from saejax.core.files import append_rows, read_rows, write_arrays, write_text
 from saejax.core.table import Table
 from saejax.results import workdir
 
 Rows = list[dict[str, Any]]
+
+
+def by_seed(
+    rows: Iterable[Mapping[str, Any]], name: str, seeds: Sequence[int], **axis: Sequence[Any]
+) -> Float[np.ndarray, "seeds values"]:
+    """A column of rows at each seed and each value of another column; NaN where there is none.
+
+    Args:
+        rows: one for each, at most.
+        name: of the column.
+        seeds: that the array is to have.
+        axis: the other column = its values.
+    """
+    ((key, values),) = axis.items()
+    cells = {(row["seed"], row[key]): row.get(name) for row in rows}
+    out = [[cells.get((seed, value)) for value in values] for seed in seeds]
+    return np.array(out, float).reshape(len(seeds), len(values))
 
 
 class Contents(NamedTuple):
