@@ -21,7 +21,7 @@ from saejax.experiments.bimodality import claims
 from saejax.experiments.bimodality.analysis import analyse
 from saejax.experiments.bimodality.measurement import measure
 from saejax.experiments.bimodality.settings import AnalysisSettings
-from saejax.experiments.common import command
+from saejax.experiments.common import command, study
 from saejax.experiments.common.flagtable import define, define_fields
 from saejax.experiments.common.stages import Stages, continued_workdir
 from saejax.experiments.language import dictionaries, workdirs
@@ -71,12 +71,8 @@ def config() -> tuple[Sweep, Settings, AnalysisSettings]:
             f"d_sae: got {FLAGS['d_sae'].value!r}, allowed: two or more whole numbers from 1 on, "
             "rising"
         )
-    sweep = Sweep(
-        l1=command.numbers(FLAGS, "l1"),
-        ratio=[d_sae / d_in for d_sae in sizes],
-        seeds=command.seeds(FLAGS),
-        lr=command.one_number(FLAGS, "lr"),
-    )
+    ratio, lr = [d_sae / d_in for d_sae in sizes], command.one_number(FLAGS, "lr")
+    sweep = study.sweep(FLAGS, ratio=ratio, lr=lr)
     if FLAGS.l1_shown not in sweep.l1:
         raise ValueError(f"l1_shown: got {FLAGS.l1_shown}, allowed: one of l1, {sweep.l1}")
     settings = dictionaries.settings(FLAGS)

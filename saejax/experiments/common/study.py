@@ -1,4 +1,4 @@
-"""A study that is one sweep: its settings, and the command that trains, measures and reports."""
+"""A study that is one sweep: its flags, and the command that trains, measures and reports."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -6,9 +6,35 @@ from typing import Any
 from absl import flags
 
 from saejax import report
-from saejax.experiments.common import command
+from saejax.experiments.common import command, process
 from saejax.results.result import Result
 from saejax.training.settings import Settings
+from saejax.training.sweep import Sweep
+
+
+def flags_of(workdir: str, **training: Any) -> flags.FlagValues:
+    """The flags that every study has which is one sweep.
+
+    Args:
+        workdir: the default of `--workdir`.
+        training: defaults, as `command.define_training` takes them.
+    """
+    own = flags.FlagValues()
+    command.define_workdir(own, workdir)
+    command.define_training(own, **training)
+    process.define_cache(own)
+    process.define_distributed(own)
+    return own
+
+
+def sweep(own: flags.FlagValues, **others: Any) -> Sweep:
+    """The sweep of a study: l1, seeds and lr of its flags, and further arguments of `Sweep`.
+
+    Raises:
+        ValueError: naming the flag, the value got and what is allowed.
+    """
+    l1, seeds = command.numbers(own, "l1"), command.seeds(own)
+    return Sweep(**{"l1": l1, "seeds": seeds, "lr": command.numbers(own, "lr")} | others)
 
 
 def settings(own: flags.FlagValues, **others: Any) -> Settings:
@@ -41,9 +67,9 @@ def run(
         said: lines to print once the report is there.
     """
     with command.one_line_errors(argv, own.workdir):
-        sweep, data, training, *about = config()
+        asked, data, training, *about = config()
         about = {"name": name} | (about[0] if about else {})
-        result = command.trained(own, sweep, data, training, study=about)
+        result = command.trained(own, asked, data, training, study=about)
         if result is None:
             return
         measure(result)

@@ -13,7 +13,7 @@ from absl import flags
 
 from saejax import report
 from saejax.core.machine import machine
-from saejax.experiments.common import command
+from saejax.experiments.common import command, study
 from saejax.experiments.common.flagtable import define, define_fields
 from saejax.experiments.common.stages import Stages, continued_workdir
 from saejax.experiments.gpt2 import claims, labels
@@ -79,13 +79,8 @@ def config() -> tuple[Sweep, Settings, InterpretSettings]:
     ways, rule = command.revival(FLAGS, FLAGS.dead_threshold)
     analysis = InterpretSettings(**command.given(FLAGS, InterpretSettings))
     with command.flag_names(ratio="expansion"):
-        sweep = Sweep(
-            l1=command.numbers(FLAGS, "l1"),
-            ratio=command.numbers(FLAGS, "expansion"),
-            seeds=command.seeds(FLAGS),
-            lr=command.one_number(FLAGS, "lr"),
-            resample=ways,
-        )
+        ratio, lr = command.numbers(FLAGS, "expansion"), command.one_number(FLAGS, "lr")
+        sweep = study.sweep(FLAGS, ratio=ratio, lr=lr, resample=ways)
     settings = dictionaries.settings(FLAGS, resample=rule)
     pretrained.packing(FLAGS, bos=0)
     if "hook_resid" not in FLAGS.hook:
@@ -127,10 +122,10 @@ def main(argv: list[str]) -> None:
             text = stored_text(store, vocabulary, analysis.sample_tokens)
             labellers = labels.labellers(asked, text.sample)
             losses = recovery(lm.model, corpus.validation, FLAGS.hook, cut, analysis.eval_windows)
-            study = Study(result, lm.model, store, text, labellers, losses, analysis)
+            asked_for = Study(result, lm.model, store, text, labellers, losses, analysis)
             seeds = {"first": sweep.seeds[:1], "all": sweep.seeds, "none": ()}[FLAGS.viewer]
             try:
-                found = analyse(study, seeds, path / "viewer")
+                found = analyse(asked_for, seeds, path / "viewer")
             except ChatError as error:
                 raise ValueError(f"chat_model: {error}") from None
             except BudgetError as error:

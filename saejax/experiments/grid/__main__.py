@@ -54,13 +54,8 @@ def config(own: flags.FlagValues = FLAGS) -> tuple[Sweep, dict[str, Synthetic], 
         ValueError: naming the flag, the value got and what is allowed.
     """
     ways, rule = command.revival(own)
-    sweep = Sweep(
-        **architecture_flags.chosen_architectures(own),
-        ratio=command.numbers(own, "ratio"),
-        seeds=command.seeds(own),
-        lr=command.numbers(own, "lr"),
-        resample=ways,
-    )
+    which, ratio = architecture_flags.chosen_architectures(own), command.numbers(own, "ratio")
+    sweep = study.sweep(own, **which, ratio=ratio, resample=ways)
     return sweep, command.data_sets(own), study.settings(own, resample=rule)
 
 

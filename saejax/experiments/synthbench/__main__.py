@@ -110,13 +110,8 @@ def config(own: flags.FlagValues = FLAGS) -> tuple[Sweep, dict[str, Synthetic], 
         ValueError: naming the flag, the value got and what is allowed.
     """
     ways, rule = revival(own)
-    sweep = Sweep(
-        **sparsity(own),
-        ratio=command.one_number(own, "ratio"),
-        seeds=command.seeds(own),
-        lr=command.one_number(own, "lr"),
-        resample=ways,
-    )
+    ratio, lr = (command.one_number(own, name) for name in ("ratio", "lr"))
+    sweep = study.sweep(own, **sparsity(own), ratio=ratio, lr=lr, resample=ways)
     sae = SAEConfig(l1_reduction="sum", use_b_dec=True, init="tied")
     settings = study.settings(own, sae=sae, resample=rule)
     return sweep, {DATASET: synthsaebench_16k(own.scale)}, settings

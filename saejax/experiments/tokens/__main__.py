@@ -7,18 +7,19 @@ python -m saejax.experiments.tokens --table=my_tokens.csv --workdir=runs/my-toke
 from typing import Any
 
 import jax.numpy as jnp
-from absl import flags
 
 from saejax.data.source import FullBatch
 from saejax.data.token_table import TokenTable, published, read_csv, to_json
-from saejax.experiments.common import command, process, study
+from saejax.experiments.common import command, study
 from saejax.experiments.common.flagtable import define
 from saejax.sae.params import SAEConfig
 from saejax.training.settings import Settings
 from saejax.training.sweep import Sweep
 
-FLAGS = flags.FlagValues()
-command.define_workdir(FLAGS, "runs/tokens")
+L1 = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
+FLAGS = study.flags_of(
+    "runs/tokens", l1=L1, seeds=("0-99",), lr=(0.01,), steps=2000, eval_every=100
+)
 TABLE = (
     "CSV file with your own tokens: a header, labels in the first column, an optional "
     "column `groups` (names separated by ;), numbers in all others. Default: the text's 8 tokens."
@@ -28,11 +29,7 @@ OWN = (
 )
 define(FLAGS, str, table=(None, TABLE))
 define(FLAGS, int, d_sae=(20, "Number of latents."))
-L1 = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
-command.define_training(FLAGS, l1=L1, seeds=("0-99",), lr=(0.01,), steps=2000, eval_every=100)
 define(FLAGS, float, own_purity=(0.9, OWN))
-process.define_cache(FLAGS)
-process.define_distributed(FLAGS)
 
 
 def config() -> tuple[TokenTable, Sweep, Settings]:
@@ -47,12 +44,8 @@ def config() -> tuple[TokenTable, Sweep, Settings]:
         raise ValueError(f"d_sae: got {FLAGS.d_sae}, allowed: 1 or more")
     if not 0 < FLAGS.own_purity <= 1:
         raise ValueError(f"own_purity: got {FLAGS.own_purity}, allowed: above 0, up to 1")
-    sweep = Sweep(
-        l1=command.numbers(FLAGS, "l1"),
-        ratio=FLAGS.d_sae / table.x.shape[1],
-        seeds=command.seeds(FLAGS),
-        lr=command.one_number(FLAGS, "lr"),
-    )
+    ratio = FLAGS.d_sae / table.x.shape[1]
+    sweep = study.sweep(FLAGS, ratio=ratio, lr=command.one_number(FLAGS, "lr"))
     # Two plain linear layers with biases, as in the text.
     sae = SAEConfig(
         "mean", use_b_dec=True, unit_norm=False, init="linear", apply_b_dec_to_input=False

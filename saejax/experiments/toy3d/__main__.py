@@ -11,7 +11,7 @@ from absl import flags
 from saejax.analysis import baseline_fits
 from saejax.core.files import append_rows
 from saejax.data.synthetic.recipe import KINDS, Synthetic
-from saejax.experiments.common import command, process, study
+from saejax.experiments.common import command, study
 from saejax.experiments.common.flagtable import define
 from saejax.results.result import Result
 from saejax.training.settings import Settings
@@ -20,12 +20,10 @@ from saejax.training.sweep import Sweep
 # Samples that PCA sees.
 PCA_SAMPLES = 8192
 
-FLAGS = flags.FlagValues()
-command.define_workdir(FLAGS, "runs/toy3d")
+L1 = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+FLAGS = study.flags_of("runs/toy3d", l1=L1, seeds=("0-4",), lr=(0.01,), steps=3000, eval_every=100)
 define(FLAGS, KINDS, dataset=("correlated", "Which features fire together."))
 define(FLAGS, list, ratio=(["4", "8"], "d_sae over n_features."))
-L1 = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-command.define_training(FLAGS, l1=L1, seeds=("0-4",), lr=(0.01,), steps=3000, eval_every=100)
 define(
     FLAGS,
     int,
@@ -41,8 +39,6 @@ define(
 )
 PCA_DRAWS = "Seeds over which PCA is measured; each draws its own features."
 flags.DEFINE_integer("pca_draws", 100, PCA_DRAWS, flag_values=FLAGS, lower_bound=1)
-process.define_cache(FLAGS)
-process.define_distributed(FLAGS)
 
 
 def config() -> tuple[Sweep, Synthetic, Settings]:
@@ -51,12 +47,8 @@ def config() -> tuple[Sweep, Synthetic, Settings]:
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
     """
-    sweep = Sweep(
-        l1=command.numbers(FLAGS, "l1"),
-        ratio=command.numbers(FLAGS, "ratio"),
-        seeds=command.seeds(FLAGS),
-        lr=command.one_number(FLAGS, "lr"),
-    )
+    ratio, lr = command.numbers(FLAGS, "ratio"), command.one_number(FLAGS, "lr")
+    sweep = study.sweep(FLAGS, ratio=ratio, lr=lr)
     data = Synthetic(FLAGS.dataset, d_in=3, **command.given(FLAGS, Synthetic))
     if FLAGS.snapshot_every < 1:
         raise ValueError(f"snapshot_every: got {FLAGS.snapshot_every}, allowed: 1 or more")
