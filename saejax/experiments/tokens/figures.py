@@ -6,7 +6,9 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import Normalize
 
+from saejax.experiments.common.figures import annotated
 from saejax.results.plots.figure import Figure
+from saejax.results.plots.panels import Intervals
 
 
 def responses(
@@ -22,23 +24,18 @@ def responses(
         names: for each panel the names of its latents.
         labels: names of the tokens.
     """
-    columns = min(2, len(panels))
+    columns, n = min(2, len(panels)), len(labels)
     rows = -(-len(panels) // columns)
     widest = max(h.shape[1] for h in panels.values())
-    n = len(labels)
-    fig = Figure(
-        figsize=(max(5.0, 0.42 * widest + 1.6) * columns + 0.8, (0.25 * n + 1.1) * rows + 0.4),
-        layout="constrained",
-    )
+    size = max(5.0, 0.42 * widest + 1.6) * columns + 0.8, (0.25 * n + 1.1) * rows + 0.4
+    fig = Figure(figsize=size, layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False)
     image = None
     for ax in axes.ravel()[len(panels) :]:
         ax.set_axis_off()
     for ax, (title, h), latents in zip(axes.ravel(), panels.items(), names, strict=False):
-        largest = h.max(0)
-        image = ax.imshow(
-            h / largest, cmap=colormaps["Greens"], norm=Normalize(0, 1), aspect="auto"
-        )
+        largest, looks = h.max(0), {"cmap": colormaps["Greens"], "norm": Normalize(0, 1)}
+        image = ax.imshow(h / largest, aspect="auto", **looks)
         ax.set_title(title, fontsize=9.5, loc="left")
         ax.set_yticks(range(n), labels, fontsize=8)
         under = [f"{name}\n{high:.2g}" for name, high in zip(latents, largest, strict=True)]
@@ -50,58 +47,35 @@ def responses(
     for ax in axes[-1]:
         ax.set_xlabel("latent, and its largest activation", fontsize=8.5)
     if image is not None:
-        fig.colorbar(
-            image,
-            ax=list(axes.ravel()),
-            label="share of the latent's largest activation",
-            shrink=min(1.0, 2 / rows),
-        )
+        label = "share of the latent's largest activation"
+        fig.colorbar(image, ax=list(axes.ravel()), label=label, shrink=min(1.0, 2 / rows))
     return fig
 
 
-def own_rates(
-    share: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    groups: Sequence[str],
-    l1: Sequence[float],
-    n_seeds: int,
-) -> Figure:
+def own_rates(rates: Intervals, groups: Sequence[str], l1: Sequence[float], n_seeds: int) -> Figure:
     """Heat map of the share of seeds in which a group gets a latent of its own, with intervals.
 
     Args:
-        share: [l1, groups].
-        low: likewise, lower ends of the intervals.
-        high: likewise, upper ends.
+        rates: [groups, l1] each.
         groups: names of the rows.
         l1: labels of the columns.
         n_seeds: how many seeds.
     """
-    fig = Figure(
-        figsize=(max(5.0, 1.0 * len(l1) + 2.4), max(2.6, 0.52 * len(groups) + 1.5)),
-        layout="constrained",
-    )
+    size = max(5.0, 1.0 * len(l1) + 2.4), max(2.6, 0.52 * len(groups) + 1.5)
+    fig = Figure(figsize=size, layout="constrained")
     ax = fig.subplots()
-    cmap = colormaps["viridis"]
-    image = ax.imshow(share.T, cmap=cmap, norm=Normalize(0, 1), aspect="auto")
+    share, low, high = (100 * part for part in rates)
+    texts = [[f"{value:.0f} %" for value in row] for row in share]
+    for i, j in np.ndindex(share.shape):
+        if n_seeds > 1:
+            texts[i][j] += f"\n({low[i, j]:.0f} to {high[i, j]:.0f})"
+    image = annotated(ax, rates.value, texts, colormaps["viridis"], Normalize(0, 1))
     ax.set_xticks(range(len(l1)), [f"{v:.2g}" for v in l1])
     ax.set_yticks(range(len(groups)), groups)
     ax.set_xlabel("L1 coefficient")
-    for j, i in np.ndindex(share.shape):
-        text = f"{100 * share[j, i]:.0f} %"
-        if n_seeds > 1:
-            text += f"\n({100 * low[j, i]:.0f} to {100 * high[j, i]:.0f})"
-        red, green, blue, _ = cmap(share[j, i])
-        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        ax.text(
-            j, i, text, ha="center", va="center", fontsize=8, color="white" if dark else "black"
-        )
     fig.colorbar(image, label="share of seeds")
-    interval = "; brackets: 95 % interval" if n_seeds > 1 else ""
-    fig.suptitle(
-        f"How often a group of tokens gets a latent of its own ({n_seeds} seeds{interval})",
-        fontsize=10.5,
-    )
+    seeds = f"{n_seeds} seeds{'; brackets: 95 % interval' if n_seeds > 1 else ''}"
+    fig.suptitle(f"How often a group of tokens gets a latent of its own ({seeds})", fontsize=10.5)
     return fig
 
 
@@ -114,19 +88,16 @@ def against_l1(panels: Mapping[str, tuple[np.ndarray, np.ndarray]], l1: Sequence
     """
     fig = Figure(figsize=(3.1 * len(panels), 2.9), layout="constrained")
     axes = fig.subplots(1, len(panels), squeeze=False)[0]
-    at = np.asarray(l1, float)
-    order = np.argsort(at)
+    x = np.asarray(l1, float)
+    order, positive = np.argsort(x), x[x > 0]
     for ax, (name, (mean, spread)) in zip(axes, panels.items(), strict=True):
         bars = np.where(np.isfinite(spread), spread, 0)
-        ax.errorbar(
-            at[order], mean[order], bars[order], marker="o", ms=4, capsize=2.5, color="#2166ac"
-        )
-        positive = at[at > 0]
-        if positive.size > 1:
-            ax.set_xscale(
-                "symlog" if (at == 0).any() else "log",
-                **({"linthresh": positive.min()} if (at == 0).any() else {}),
-            )
+        line = x[order], mean[order], bars[order]
+        ax.errorbar(*line, marker="o", ms=4, capsize=2.5, color="#2166ac")
+        if positive.size > 1 and (x == 0).any():
+            ax.set_xscale("symlog", linthresh=positive.min())
+        elif positive.size > 1:
+            ax.set_xscale("log")
         ax.set(xlabel="L1 coefficient", ylabel=name)
         low = mean - bars
         ax.set_ylim(bottom=float(np.min(low, initial=0, where=np.isfinite(low))))

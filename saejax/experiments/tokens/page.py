@@ -14,10 +14,16 @@ from saejax.data.token_table import TokenTable, from_json
 from saejax.experiments.tokens import figures
 from saejax.report import sweep
 from saejax.report.page import Page
+from saejax.results.plots.panels import Intervals
 from saejax.results.result import Result
 from saejax.results.saving import load
 from saejax.sae.relu import encode
 
+MEASURED = {
+    "fvu": "fraction of variance unexplained",
+    "l0": "active latents for a token",
+    "dead_latents": "dead latents",
+}
 # What a picture can show; the tables hold everything.
 MOST_TOKENS, MOST_GROUPS = 48, 24
 
@@ -56,19 +62,9 @@ def analyse(result: Result, table: TokenTable, own_purity: float) -> Cells:
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *cells)
     h = jax.jit(jax.vmap(encode, in_axes=(0, None)))(stacked, jnp.asarray(table.x))
     found = jax.jit(partial(separation, member=table.member, own_purity=own_purity))(h)
-
-    def unfold(a: Any) -> np.ndarray:
-        return np.asarray(a).reshape(len(seeds), len(l1), *a.shape[1:])
-
-    trained = result.final["frozen_at"].reshape(len(seeds), len(l1)) < 0
-    return Cells(
-        h=unfold(h),
-        separates=unfold(found.separates),
-        purity=unfold(found.purity),
-        gap=unfold(found.gap),
-        own=unfold(found.own),
-        trained=trained,
-    )
+    trained = result.final["frozen_at"].ravel() < 0
+    arrays = (h, found.separates, found.purity, found.gap, found.own, trained)
+    return Cells(*(np.asarray(a).reshape(len(seeds), len(l1), *a.shape[1:]) for a in arrays))
 
 
 def build(path: Path) -> Page:
@@ -87,11 +83,13 @@ def build(path: Path) -> Page:
     if result.run["finished"]:
         _findings(page, result, table)
     page.heading("Reconstruction and sparsity")
+    grids = {title: result.grid(metric) for metric, title in MEASURED.items()}
+    measured = {title: (mean[0], spread[0]) for title, (mean, spread) in grids.items()}
     page.figure(
         "against_l1",
         "Mean and standard deviation over seeds, on the tokens themselves. Dead latents respond to "
         "none of them.",
-        figures.against_l1(_measured(result), l1),
+        figures.against_l1(measured, l1),
     )
     page.heading("The tokens")
     page.table(_as_table(table), "tokens", words=True)
@@ -103,8 +101,9 @@ def _findings(page: Page, result: Result, table: TokenTable) -> None:
     l1, seeds, groups = result.coords["l1"], result.coords["seed"], list(table.groups)
     own_purity = result.run["study"]["own_purity"]
     cells = analyse(result, table, own_purity)
-    kept = [cells.own[cells.trained[:, j], j] for j in range(len(l1))]
-    rates = [own_rate(own) if len(own) else None for own in kept]
+    of_l1 = np.flatnonzero(cells.trained.any(0))
+    kept = {int(j): cells.own[cells.trained[:, j], j] for j in of_l1}
+    rates = {j: own_rate(own) for j, own in kept.items()}
     rows = [
         {
             "group": name,
@@ -115,8 +114,7 @@ def _findings(page: Page, result: Result, table: TokenTable) -> None:
             "high": rate.high[g],
             "mean_own_latents": rate.mean_latents[g],
         }
-        for j, rate in enumerate(rates)
-        if rate is not None
+        for j, rate in rates.items()
         for g, name in enumerate(groups)
     ]
     if not rows:
@@ -130,31 +128,24 @@ def _findings(page: Page, result: Result, table: TokenTable) -> None:
         f"activation that falls on the group, is {own_purity:g} or more."
     )
     shown = groups[:MOST_GROUPS]
-    usable = [j for j, rate in enumerate(rates) if rate is not None]
-    share, low, high = (
-        np.array([getattr(rates[j], part)[: len(shown)] for j in usable])
-        for part in ("share", "low", "high")
-    )
+    parts = ([rate.share, rate.low, rate.high] for rate in rates.values())
+    shares = Intervals(*np.array([*parts], float)[:, :, : len(shown)].transpose(1, 2, 0))
     more = f" The first {len(shown)} of {len(groups)} groups." if len(shown) < len(groups) else ""
     page.figure(
         "own_latents",
         f"Share of the seeds in which at least one latent is the group's own.{more}",
-        figures.own_rates(share, low, high, shown, [l1[j] for j in usable], len(seeds)),
+        figures.own_rates(shares, shown, [l1[j] for j in rates], len(seeds)),
     )
     page.table(Table(rows), "groups")
-    _latents(page, result, table, cells, usable)
+    _latents(page, result, table, cells)
 
 
-def _latents(
-    page: Page, result: Result, table: TokenTable, cells: Cells, usable: list[int]
-) -> None:
+def _latents(page: Page, result: Result, table: TokenTable, cells: Cells) -> None:
     l1, seeds = result.coords["l1"], result.coords["seed"]
     seed = next(s for s in range(len(seeds)) if cells.trained[s].any())
     order = order_latents(cells.h)
     panels, names = {}, []
-    for j in usable:
-        if not cells.trained[seed, j]:
-            continue
+    for j in np.flatnonzero(cells.trained[seed]):
         h = cells.h[seed, j][:, order[seed, j]]
         n_live = int((h > 0).any(0).sum())
         h = h[:MOST_TOKENS]
@@ -173,12 +164,10 @@ def _latents(
             figures.responses(panels, names, table.labels[:MOST_TOKENS]),
         )
     rows = []
-    for s, j in np.ndindex(cells.trained.shape):
-        if not cells.trained[s, j]:
-            continue
+    for s, j in np.argwhere(cells.trained):
         live = (i for i in order[s, j] if cells.h[s, j, :, i].max() > 0)
-        at = {"seed": seeds[s], "l1": l1[j]}
-        rows += [at | _row(cells, s, j, int(i), table) for i in live]
+        where = {"seed": seeds[s], "l1": l1[j]}
+        rows += [where | _row(cells, s, j, int(i), table) for i in live]
     page.paragraph(
         "Each live latent, the group that it separates (the one of largest purity where there are "
         "several) with purity and gap (the distance of the group from the other tokens, in units "
@@ -208,16 +197,6 @@ def _row(cells: Cells, s: int, j: int, latent: int, table: TokenTable) -> dict[s
         "responds_to": ", ".join(table.labels[t] for t in strongest[:8]),
         "also_separates": ", ".join(f"{groups[g]} ({purity[g]:.2f})" for g in separated[1:]),
     }
-
-
-def _measured(result: Result) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    titles = {
-        "fvu": "fraction of variance unexplained",
-        "l0": "active latents for a token",
-        "dead_latents": "dead latents",
-    }
-    grids = {title: result.grid(metric) for metric, title in titles.items()}
-    return {title: (mean[0], spread[0]) for title, (mean, spread) in grids.items()}
 
 
 def _as_table(table: TokenTable) -> Table:

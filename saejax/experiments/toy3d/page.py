@@ -15,6 +15,7 @@ from saejax.core.linalg import cosines
 from saejax.core.stats import mean_and_spread
 from saejax.core.table import Table
 from saejax.data.synthetic.recipe import Synthetic, gaussian_features
+from saejax.experiments.common import study
 from saejax.experiments.toy3d import figures, gif, published
 from saejax.report import sweep
 from saejax.report.page import Page
@@ -71,8 +72,7 @@ def _data(page: Page, result: Result) -> None:
         figures.features(np.asarray(gaussian_features(spec, stream(seed, "truth"))), F),
     )
     codes = baseline_fits.codes_of(spec, seed, FREQUENCY_SAMPLES, batch)
-    # One sample from each of so many batches, because a batch shares a draw of what is likely in
-    # it.
+    # One sample from each of so many batches, since a batch shares a draw of what is likely in it.
     few = codes[: SAMPLES * batch : batch]
     page.figure(
         "samples",
@@ -96,16 +96,16 @@ def _pca(page: Page, result: Result, rows: list[dict[str, Any]]) -> None:
     spec = _spec(result)
     page.heading("Is that a lot? PCA and chance for comparison")
     theirs = published.TOY3D_PCA
-    lines = [
-        _line(f"PCA ({min(3, spec.n_features)} directions)", pca),
-        *(
-            _line(f"random dictionary of ratio {ratio:g}: the SAEs before training", before)
-            for ratio in result.coords["ratio"]
-            if result.run["finished"]
-            for before in [_before(result, ratio)]
-        ),
-        *_best_line(result),
-    ]
+    lines = [_line(f"PCA ({min(3, spec.n_features)} directions)", pca)]
+    for ratio in result.coords["ratio"] if result.run["finished"] else ():
+        name = f"random dictionary of ratio {ratio:g}: the SAEs before training"
+        lines.append(_line(name, _before(result, ratio)))
+    best = study.best(result, "mmcs_true_to_dict")
+    if best:
+        mmcs = result.values("mmcs_true_to_dict")
+        of_seeds = mmcs[np.ix_(*result.select(l1=best["l1"], ratio=best["ratio"]))].ravel()
+        name = f"best SAEs (L1 {best['l1']:.2g}, ratio {best['ratio']:g})"
+        lines.append(_line(name, of_seeds))
     page.table(Table(lines), "recovery", words=True)
     below = float(np.mean(pca <= theirs))
     page.paragraph(
@@ -125,32 +125,27 @@ def _pca(page: Page, result: Result, rows: list[dict[str, Any]]) -> None:
 def _live_latents(page: Page, result: Result) -> None:
     assert result.features is not None
     coords = result.coords
-    first_and_last = np.full((2, *(len(coords[axis]) for axis in ("seed", "ratio", "l1"))), np.nan)
-    for i, ratio, l1 in np.ndindex(first_and_last.shape[1:]):
-        taken = result.snapshots(
-            seed=coords["seed"][i], ratio=coords["ratio"][ratio], l1=coords["l1"][l1]
-        )
+    axes = {name: coords[name] for name in ("seed", "ratio", "l1")}
+    first_and_last = np.full((2, *map(len, axes.values())), np.nan)
+    for cell in np.ndindex(first_and_last.shape[1:]):
+        where = {name: axes[name][i] for name, i in zip(axes, cell, strict=True)}
+        taken, F = result.snapshots(**where), jnp.asarray(result.features[0, cell[0]])
         for end in (0, -1):
             # Of all latents first: one shape for all cells of a ratio compiles once.
-            cosine = cosines(jnp.asarray(taken.W_dec[end]), jnp.asarray(result.features[0, i]))
+            cosine = cosines(jnp.asarray(taken.W_dec[end]), F)
             live = np.asarray(cosine.max(-1))[taken.alive[end]]
             if len(live):
-                first_and_last[end, i, ratio, l1] = float(live.mean())
+                first_and_last[end, *cell] = float(live.mean())
     before, _ = mean_and_spread(first_and_last[0].mean(-1))
-    start = ", ".join(
-        f"{value:.2f} at ratio {ratio:g}"
-        for value, ratio in zip(before, coords["ratio"], strict=True)
-    )
+    pairs = zip(before, coords["ratio"], strict=True)
+    start = ", ".join(f"{value:.2f} at ratio {ratio:g}" for value, ratio in pairs)
+    panels = {next(iter(result.run["data"])): mean_and_spread(first_and_last[1])}
     page.figure(
         "heatmap_live_to_true",
         "Mean over the live latents of the best cosine with a true feature: 1 = every live latent "
         f"is a true feature. Before training, by chance, it is {start}.",
         sweep_plots.heatmaps(
-            {next(iter(result.run["data"])): mean_and_spread(first_and_last[1])},
-            coords["ratio"],
-            coords["l1"],
-            "live_to_true",
-            n_seeds=len(coords["seed"]),
+            panels, coords["ratio"], coords["l1"], "live_to_true", n_seeds=len(coords["seed"])
         ),
     )
 
@@ -160,26 +155,12 @@ def _line(name: str, values: np.ndarray) -> dict[str, Any]:
     return {"dictionary": name, "MMCS": mean, "sd": spread, "draws": len(values)}
 
 
-def _best_line(result: Result) -> Iterator[dict[str, Any]]:
-    try:
-        best = result.best("mmcs_true_to_dict")
-    except ValueError:  # every cell was frozen
-        return
-    values = result.values("mmcs_true_to_dict")
-    chosen = np.ix_(*result.select(l1=best["l1"], ratio=best["ratio"]))
-    yield _line(f"best SAEs (L1 {best['l1']:.2g}, ratio {best['ratio']:g})", values[chosen].ravel())
-
-
 def _before(result: Result, ratio: float) -> np.ndarray:
     """MMCS of the initial dictionaries of one ratio, one a seed: they are the same for every L1."""
     assert result.features is not None
     one = {"ratio": ratio, "l1": result.coords["l1"][0]}
-    return np.array(
-        [
-            _scores(result.features[0, i], result.snapshots(seed=seed, **one))[0]
-            for i, seed in enumerate(result.coords["seed"])
-        ]
-    )
+    pairs = zip(result.features[0], result.coords["seed"], strict=True)
+    return np.array([_scores(F, result.snapshots(seed=seed, **one))[0] for F, seed in pairs])
 
 
 def _scores(F: np.ndarray, taken: Snapshots) -> np.ndarray:
@@ -202,13 +183,6 @@ def _film(result: Result, ratio: float, l1: float, title: str) -> bytes:
     assert result.features is not None
     F = result.features[0, 0]
     taken = result.snapshots(ratio=ratio, l1=l1, seed=result.coords["seed"][0])
+    parts = taken.W_dec, taken.alive, _scores(F, taken), taken.steps
     chosen = figures.film_steps(taken.steps)
-    frames = figures.film(
-        F,
-        taken.W_dec[chosen],
-        taken.alive[chosen],
-        _scores(F, taken)[chosen],
-        taken.steps[chosen],
-        title,
-    )
-    return gif.encode(frames)
+    return gif.encode(figures.film(F, *(part[chosen] for part in parts), title=title))
