@@ -21,105 +21,53 @@ from saejax.core.machine import machine
 from saejax.data.synthetic.recipe import KINDS, Synthetic
 from saejax.experiments.baselines import claims
 from saejax.experiments.common import command
+from saejax.experiments.common.flagtable import define
 from saejax.experiments.grid import claims as grid_claims
 from saejax.results import saving, workdir
 from saejax.results.result import Result
 
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "runs/baselines")
-flags.DEFINE_bool(
-    "quick",
-    False,
+QUICK = (
     "Sizes for a laptop, the data of experiments/grid/quick.flags, instead of the "
-    "published ones. Flags that are given hold all the same.",
-    flag_values=FLAGS,
+    "published ones. Flags that are given hold all the same."
 )
-flags.DEFINE_string(
-    "grid_workdir",
-    None,
-    "Finished run of the grid study on the same data, whose SAEs stand beside the baselines.",
-    flag_values=FLAGS,
+GRID = "Finished run of the grid study on the same data, whose SAEs stand beside the baselines."
+define(FLAGS, bool, quick=(False, QUICK))
+define(FLAGS, str, grid_workdir=(None, GRID))
+define(
+    FLAGS,
+    list,
+    datasets=(["uncorrelated", "correlated"], f"Data sets, of: {', '.join(KINDS)}."),
+    methods=(list(baselines.METHODS), f"Methods, of: {', '.join(baselines.METHODS)}."),
+    seeds=(["0-4"], "Each draws its own features and samples; 0-4 is five of them."),
+    decays=(["0.95", "0.99", "1"], "Feature decays of the t-SNE maps."),
 )
-flags.DEFINE_list(
-    "datasets",
-    ["uncorrelated", "correlated"],
-    f"Data sets, of: {', '.join(KINDS)}.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_list(
-    "methods",
-    list(baselines.METHODS),
-    f"Methods, of: {', '.join(baselines.METHODS)}.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_list(
-    "seeds",
-    ["0-4"],
-    "Each draws its own features and samples; 0-4 is five of them.",
-    flag_values=FLAGS,
-)
-# The published value and that of --quick, for every flag that depends on it.
-SIZES: dict[str, tuple[Any, Any]] = {
-    "d_in": (256, 48),
-    "n_features": (512, 96),
-    "avg_active": (5.0, 1.2),
-    "feature_decay": (0.99, 0.98),
-    "batch_size": (4096, 128),
-    "tsne_samples": (2048, 1000),
-    "sizes": (["512", "1024", "1536", "2048"], ["256", "512", "1024", "2048"]),
-    "kmeans_sizes": (["8192", "65536", "409600"], ["4096", "16384"]),
+# Kind, published value, value of --quick and help of every flag whose default depends on --quick.
+SIZES: dict[str, tuple[type, Any, Any, str]] = {
+    "d_in": (int, 256, 48, "Width of the activations."),
+    "n_features": (int, 512, 96, "Number of true features."),
+    "avg_active": (float, 5.0, 1.2, "Mean active features in a sample."),
+    "feature_decay": (float, 0.99, 0.98, "Ratio of successive firing probabilities."),
+    "batch_size": (int, 4096, 128, "Samples that share a draw of the correlated data."),
+    "tsne_samples": (int, 2048, 1000, "Samples in a map."),
+    "sizes": (list, "512/1024/1536/2048", "256/512/1024/2048", "Numbers of samples."),
+    "kmeans_sizes": (
+        *(list, "8192/65536/409600", "4096/16384"),
+        "Further numbers of samples for k-means alone.",
+    ),
 }
-
-
-def _published(name: str, text: str) -> str:
-    published, quick = ("/".join(v) if isinstance(v, list) else v for v in SIZES[name])
-    return f"{text} Default: {published}; with --quick {quick}."
-
-
-flags.DEFINE_integer(
-    "d_in", None, _published("d_in", "Width of the activations."), flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "n_features", None, _published("n_features", "Number of true features."), flag_values=FLAGS
-)
-flags.DEFINE_float(
-    "avg_active",
-    None,
-    _published("avg_active", "Mean active features in a sample."),
-    flag_values=FLAGS,
-)
-flags.DEFINE_float(
-    "feature_decay",
-    None,
-    _published("feature_decay", "Ratio of successive firing probabilities."),
-    flag_values=FLAGS,
-)
-flags.DEFINE_integer(
-    "batch_size",
-    None,
-    _published("batch_size", "Samples that share a draw of the correlated data."),
-    flag_values=FLAGS,
-)
-flags.DEFINE_list("sizes", None, _published("sizes", "Numbers of samples."), flag_values=FLAGS)
-flags.DEFINE_list(
-    "kmeans_sizes",
-    None,
-    _published("kmeans_sizes", "Further numbers of samples for k-means alone."),
-    flag_values=FLAGS,
-)
-flags.DEFINE_list(
-    "decays", ["0.95", "0.99", "1"], "Feature decays of the t-SNE maps.", flag_values=FLAGS
-)
-flags.DEFINE_integer(
-    "tsne_samples", None, _published("tsne_samples", "Samples in a map."), flag_values=FLAGS
-)
+for _name, (_kind, _published, _quick, _text) in SIZES.items():
+    _text += f" Default: {_published}; with --quick {_quick}."
+    define(FLAGS, _kind, **{_name: (None, _text)})
 
 
 def resolve() -> None:
     """Gives every size that was not set its published or its quick value."""
-    for name, values in SIZES.items():
+    for name, (kind, published, quick, _) in SIZES.items():
         if FLAGS[name].value is None:
-            FLAGS[name].value = values[FLAGS.quick]
+            value = quick if FLAGS.quick else published
+            FLAGS[name].value = value.split("/") if kind is list else value
 
 
 def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | None]:
@@ -147,9 +95,8 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
         raise ValueError(
             f"tsne_samples: got {FLAGS.tsne_samples}, allowed: more than {tsne.PERPLEXITY:g}"
         )
-    plan = Comparison(
-        specs, methods, seeds, sizes["sizes"], sizes["kmeans_sizes"], FLAGS.batch_size
-    )
+    of_all, of_kmeans = sizes.values()
+    plan = Comparison(specs, methods, seeds, of_all, of_kmeans, FLAGS.batch_size)
     maps = {}
     for decay in command.numbers(FLAGS, "decays"):
         try:
@@ -162,8 +109,7 @@ def config() -> tuple[Comparison, dict[float, dict[str, Synthetic]], Result | No
 
 
 def _grid(specs: dict[str, Synthetic]) -> Result:
-    """The grid's result; refused where its data are not these, so that its SAEs cannot be
-    compared."""
+    """The grid's result; refused where its data are not these, since then nothing compares."""
     folder = Path(FLAGS.grid_workdir)
     run = workdir.read_run(folder) if (folder / "run.json").exists() else {}
     if not run.get("finished") or not run.get("n_features"):
@@ -172,10 +118,8 @@ def _grid(specs: dict[str, Synthetic]) -> Result:
     for name, spec in specs.items():
         theirs = grid.run["data"].get(name)
         if theirs is None:
-            raise ValueError(
-                f"datasets: got {name!r}, allowed with this grid_workdir: "
-                f"{', '.join(grid.run['data'])}"
-            )
+            known = ", ".join(grid.run["data"])
+            raise ValueError(f"datasets: got {name!r}, allowed with this grid_workdir: {known}")
         theirs = {**theirs, "batch_size": run["settings"]["batch_size"]}
         for setting, ours in {**asdict(spec), "batch_size": FLAGS.batch_size}.items():
             if setting.startswith("copula") and spec.kind != "copula":
@@ -238,15 +182,13 @@ def _run(
 def _fit(
     path: Path, plan: Comparison, bar: tqdm
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
-    """All rows, and the best cosines [seeds, n_features] at the largest size that all methods
-    have."""
+    """All rows, and the best cosines [seeds, n_features] at the largest size of all methods."""
     rows, cosines = [], {}
-    for found in baseline_fits.compare(plan):
-        row = found.row
+    for row, best_cosine in baseline_fits.compare(plan):
         append_rows(path / "fits.jsonl", [row])
         rows.append(row)
         if row["n_samples"] == max(plan.sizes):
-            cosines.setdefault(f"{row['dataset']}/{row['method']}", []).append(found.best_cosine)
+            cosines.setdefault(f"{row['dataset']}/{row['method']}", []).append(best_cosine)
         bar.set_postfix_str(f"{row['method']} of {row['n_samples']:,} samples: {row['mmcs']:.2f}")
         bar.update()
     return rows, {name: np.array(each) for name, each in cosines.items()}
@@ -260,8 +202,8 @@ def _maps(
     for decay, specs in maps.items():
         for name, spec in specs.items():
             bar.set_postfix_str(f"t-SNE, {name} data, decay {decay:g}")
-            x = baseline_fits.samples_of(spec, seed, FLAGS.tsne_samples, plan.batch_size)
-            codes = baseline_fits.codes_of(spec, seed, FLAGS.tsne_samples, plan.batch_size)
+            which = spec, seed, FLAGS.tsne_samples, plan.batch_size
+            x, codes = baseline_fits.samples_of(*which), baseline_fits.codes_of(*which)
             yield f"{name}/{decay:g}/places", tsne.tsne(x, seed)
             yield f"{name}/{decay:g}/strongest", np.where(codes.any(1), codes.argmax(1), -1)
             bar.update()

@@ -7,7 +7,7 @@ import numpy as np
 
 from saejax.core.table import Table
 from saejax.experiments.baselines import published
-from saejax.experiments.common.claims import RANKS, RARITY, Claim, View, listed, mean
+from saejax.experiments.common.claims import RANKS, RARITY, Claim, View, check_tables, listed, mean
 from saejax.experiments.grid import published as grid_published
 from saejax.results.result import Result
 
@@ -45,34 +45,26 @@ def of_baselines(fits: Sequence[Mapping[str, Any]], result: Result | None = None
     Raises:
         ValueError: when a row lacks a column or two rows are of the same fit.
     """
-    _check(fits)
+    for row in fits:
+        for name in COLUMNS:
+            if name not in row:
+                raise ValueError(f"fits: got a row without {name}, allowed: {', '.join(COLUMNS)}")
+    check_tables({"fits": fits}, {"fits": KEY})
     variants = result.variants if result is not None else [{}]
     blank = dict.fromkeys(variants[0])
     rows: list[dict[str, Any]] = []
     for dataset in dict.fromkeys(row["dataset"] for row in fits):
-        own = [row for row in fits if row["dataset"] == dataset]
+        of_data = [row for row in fits if row["dataset"] == dataset]
         for other in ("pca", "ica"):
-            rows += _kmeans_against(other, dataset, own, blank)
-        kmeans = _by_size(own, "kmeans", "mmcs")
+            rows += _kmeans_against(other, dataset, of_data, blank)
+        kmeans = _by_size(of_data, "kmeans", "mmcs")
         rows.append(_levels_off(dataset, kmeans, blank))
         for where in variants:
             rows += _saes_against(kmeans, dataset, result, where)
-        for method in dict.fromkeys(row["method"] for row in own):
-            sizes = _by_size(own, method, "rarity_correlation")
+        for method in dict.fromkeys(row["method"] for row in of_data):
+            sizes = _by_size(of_data, method, "rarity_correlation")
             rows.append(_rarity(Claim(RARITY, dataset, blank), method, sizes))
     return Table(rows)
-
-
-def _check(fits: Sequence[Mapping[str, Any]]) -> None:
-    seen = set()
-    for row in fits:
-        missing = [name for name in COLUMNS if name not in row]
-        if missing:
-            raise ValueError(f"fits: got a row without {missing[0]}, allowed: {', '.join(COLUMNS)}")
-        fit = tuple(row[name] for name in KEY)
-        if fit in seen:
-            raise ValueError(f"fits: got {fit} twice, allowed: each {', '.join(KEY)} once")
-        seen.add(fit)
 
 
 def _by_size(fits: Sequence[Mapping[str, Any]], method: str, key: str) -> _Sizes:
@@ -84,19 +76,15 @@ def _by_size(fits: Sequence[Mapping[str, Any]], method: str, key: str) -> _Sizes
     return out
 
 
-def _called(method: str) -> str:
-    return METHODS.get(method, method)
-
-
 def _published(dataset: str, *methods: str) -> str:
     known = published.BASELINES.get(dataset, {})
-    return ", ".join(f"{_called(m)} {known[m]:g}" for m in methods if m in known)
+    return ", ".join(f"{METHODS.get(m, m)} {known[m]:g}" for m in methods if m in known)
 
 
 def _kmeans_against(
     other: str, dataset: str, fits: Sequence[Mapping[str, Any]], blank: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
-    name = _called(other)
+    name = METHODS[other]
     # The text does not speak of signs, so its figures stand beside the plain measure alone.
     for key, words, text in (
         ("mmcs", "", _published(dataset, "kmeans", other)),
@@ -168,10 +156,11 @@ def _saes_against(
 
 
 def _rarity(claim: Claim, method: str, sizes: _Sizes) -> dict[str, Any]:
+    method = METHODS.get(method, method)
     if not sizes:
-        return claim.unmeasured(f"a rank correlation of {_called(method)}")
+        return claim.unmeasured(f"a rank correlation of {method}")
     means = [mean(list(seeds.values())) for seeds in sizes.values()]
     figures = np.array(list(sizes[max(sizes)].values()))
-    measure = f"{_called(method)}, {max(sizes):,} samples: {RANKS}"
+    measure = f"{method}, {max(sizes):,} samples: {RANKS}"
     details = listed("rank correlation", "samples", sizes, means)
     return claim.row(measure, figures, "above", details=details)

@@ -1,7 +1,7 @@
 """Pictures of baseline methods: MMCS against data size, representedness, and maps of the data."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -45,22 +45,14 @@ def boxes(
         for i, (box, inside) in enumerate(zip(each, values, strict=True), 1):
             ax.plot(np.full(len(inside), i), inside, "o", ms=2.5, color="#1f4e79", alpha=0.6)
             if box.unconverged:
-                top = float(inside.max()) if len(inside) else 0.0
-                ax.text(
-                    i, top + 0.015, f"{box.unconverged}/{len(box.mmcs)}*", ha="center", fontsize=7
-                )
+                above, text = inside.max(initial=0.0) + 0.015, f"{box.unconverged}/{len(box.mmcs)}*"
+                ax.text(i, above, text, ha="center", fontsize=7)
         if name in published:
-            ax.axhline(published[name], color="0.45", ls="--", lw=1)
-            ax.annotate(
-                f"published {published[name]:g}",
-                (1, published[name]),
-                (0, 2),
-                color="0.35",
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha="right",
-                fontsize=7,
-            )
+            theirs = published[name]
+            ax.axhline(theirs, color="0.45", ls="--", lw=1)
+            right: Any = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+            looks = {"color": "0.35", "ha": "right", "fontsize": 7}
+            ax.annotate(f"published {theirs:g}", (1, theirs), (0, 2), **right, **looks)
         labels = [f"{box.n_samples:,}" for box in each]
         ax.set_xticks(list(at), labels, rotation=45, ha="right", fontsize=7.5)
         ax.set_title(name, fontsize=10)
@@ -98,17 +90,13 @@ def representedness(
         for values in cosine:
             ax.plot(p, values, ".", ms=3, color="#2166ac", alpha=0.3)
         parts = np.array_split(np.argsort(p, kind="stable"), min(n_bins, len(p)))
+        known = np.isfinite(cosine)
         middle = [
-            np.nanmedian(cosine[:, part]) if np.isfinite(cosine[:, part]).any() else np.nan
-            for part in parts
+            np.nanmedian(cosine[:, part]) if known[:, part].any() else np.nan for part in parts
         ]
         ax.plot([np.median(p[part]) for part in parts], middle, color="#d7301f", lw=1.6)
-        ax.set_title(
-            f"{name} (mean {np.nanmean(cosine):.2f})"
-            if np.isfinite(cosine).any()
-            else f"{name}: every fit failed",
-            fontsize=9.5,
-        )
+        words = f" (mean {np.nanmean(cosine):.2f})" if known.any() else ": every fit failed"
+        ax.set_title(f"{name}{words}", fontsize=9.5)
         ax.grid(alpha=0.25)
         if np.ptp(p) > 0:
             ax.set_xscale("log")
@@ -140,28 +128,17 @@ def maps(
     fig = Figure(figsize=(3.5 * columns + 0.9, 3.5 * len(panels) + 0.6), layout="constrained")
     axes = fig.subplots(len(panels), columns, squeeze=False)
     norm: Normalize = LogNorm(1, max(2, n_features))
-    dots = None
+    dots, looks = None, {"s": 4, "cmap": colormaps["turbo"], "norm": norm, "lw": 0}
     for line, (row_name, row) in zip(axes, panels.items(), strict=True):
         for ax, (name, (places, strongest)) in zip(line, row.items(), strict=False):
             empty = strongest < 0
             ax.scatter(*places[empty].T, s=3, color="0.8", lw=0)
-            dots = ax.scatter(
-                *places[~empty].T,
-                s=4,
-                c=strongest[~empty] + 1,
-                cmap=colormaps["turbo"],
-                norm=norm,
-                lw=0,
-            )
+            dots = ax.scatter(*places[~empty].T, c=strongest[~empty] + 1, **looks)
             ax.set_title(f"{row_name}, {name}", fontsize=9.5)
             ax.set_xticks([])
             ax.set_yticks([])
     if dots is not None:
-        fig.colorbar(
-            dots,
-            ax=list(axes.ravel()),
-            shrink=0.7,
-            label="strongest feature of the sample (1 = most common); grey: none is active",
-        )
+        label = "strongest feature of the sample (1 = most common); grey: none is active"
+        fig.colorbar(dots, ax=list(axes.ravel()), shrink=0.7, label=label)
     fig.suptitle(title, fontsize=10.5)
     return fig

@@ -11,11 +11,12 @@ from saejax.core.stats import mean_and_spread
 from saejax.core.table import Table, show
 from saejax.data.synthetic.recipe import Synthetic, firing_probabilities
 from saejax.experiments.baselines import figures, published
+from saejax.experiments.baselines.claims import METHODS
 from saejax.report import sweep
 from saejax.report.page import Page
+from saejax.report.rows import numbers
 from saejax.results.workdir import read_run
 
-NAMES = {"kmeans": "k-means", "kmedoids": "k-medoids", "pca": "PCA", "ica": "ICA"}
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -51,13 +52,11 @@ def build(path: Path) -> Page:
         "features and the centres of clusters have one."
     )
     page.table(_beside_published(rows), "methods")
-    for dataset in run["data"]:
+    for dataset, spec in run["data"].items():
         panels = _boxes([row for row in rows if row["dataset"] == dataset])
         if panels:
-            theirs = (
-                published.BASELINES.get(dataset, {}) if _is_published(run["data"][dataset]) else {}
-            )
-            theirs = {NAMES[method]: value for method, value in theirs.items()}
+            known = published.BASELINES.get(dataset, {}) if _is_published(spec) else {}
+            theirs = {METHODS[method]: value for method, value in known.items()}
             page.figure(
                 f"mmcs_{dataset}",
                 f"MMCS against the number of samples, {dataset} data. Boxes: quartiles and median "
@@ -82,13 +81,8 @@ def build(path: Path) -> Page:
 def _is_published(spec: Mapping[str, Any]) -> bool:
     """Whether the data have the published sizes, so that absolute figures can be compared."""
     theirs = Synthetic(spec["kind"])
-    return all(
-        spec[name] == getattr(theirs, name) for name in ("d_in", "n_features", "feature_decay")
-    )
-
-
-def _mmcs(rows: Rows, name: str = "mmcs") -> np.ndarray:
-    return np.array([np.nan if row[name] is None else row[name] for row in rows], float)
+    names = ("d_in", "n_features", "feature_decay")
+    return all(spec[name] == getattr(theirs, name) for name in names)
 
 
 def _groups(rows: Rows, *names: str) -> dict[tuple, list[Mapping[str, Any]]]:
@@ -104,18 +98,19 @@ def _beside_published(rows: Rows) -> Table:
     for (dataset, method), own in _groups(rows, "dataset", "method").items():
         n = max(row["n_samples"] for row in own)
         largest = [row for row in own if row["n_samples"] == n]
-        mean, spread = mean_and_spread(_mmcs(largest))
-        either, _ = mean_and_spread(_mmcs(largest, "mmcs_either_sign"))
+        mean, spread = mean_and_spread(numbers(largest, "mmcs"))
+        either, _ = mean_and_spread(numbers(largest, "mmcs_either_sign"))
+        theirs = published.BASELINES.get(dataset, {}).get(method)
         out.append(
             {
-                "method": NAMES[method],
+                "method": METHODS[method],
                 "data": dataset,
                 "samples": n,
                 "mmcs": mean,
                 "sd": spread,
                 "seeds": len(largest),
                 "mmcs_either_sign": either,
-                "published_at_d_in_256": published.BASELINES.get(dataset, {}).get(method),
+                "published_at_d_in_256": theirs,
             }
         )
     return Table(out)
@@ -123,8 +118,8 @@ def _beside_published(rows: Rows) -> Table:
 
 def _boxes(rows: Rows) -> dict[str, list[figures.Box]]:
     return {
-        NAMES[method]: [
-            figures.Box(n, _mmcs(each), sum(not row["converged"] for row in each))
+        METHODS[method]: [
+            figures.Box(n, numbers(each, "mmcs"), sum(not row["converged"] for row in each))
             for (n,), each in _groups(own, "n_samples").items()
         ]
         for (method,), own in _groups(rows, "method").items()
@@ -137,11 +132,11 @@ def _convergence(rows: Rows) -> Table:
         counts = [row["iterations"] for row in own if row["iterations"] is not None]
         out.append(
             {
-                "method": NAMES[method],
+                "method": METHODS[method],
                 "data": dataset,
                 "samples": n,
                 "converged": f"{sum(row['converged'] for row in own)} of {len(own)}",
-                "failed": int(np.isnan(_mmcs(own)).sum()),
+                "failed": int(np.isnan(numbers(own, "mmcs")).sum()),
                 "iterations": f"{min(counts)} to {max(counts)}" if counts else "",
                 "seconds": float(np.mean([row["seconds"] for row in own])),
                 "messages": " | ".join(dict.fromkeys(r["message"] for r in own if r["message"])),
@@ -156,15 +151,17 @@ def _representedness(page: Page, run: Mapping[str, Any]) -> None:
         arrays = dict(file)
     for dataset, spec in run["data"].items():
         p = np.asarray(firing_probabilities(Synthetic(**spec)))
-        own = {k.partition("/")[2]: v for k, v in arrays.items() if k.startswith(f"{dataset}/")}
-        panels = {str(NAMES.get(name, name)): (p, cosine) for name, cosine in own.items()}
+        panels = {}
+        for key, cosine in arrays.items():
+            of, _, name = key.partition("/")
+            if of == dataset:
+                panels[METHODS.get(name, name)] = p, cosine
+        title = f"Representedness of the true features, {dataset} data"
         page.figure(
             f"representedness_{dataset}",
             f"Best cosine of every true feature against its firing probability, {dataset} data; "
             f"baselines at {max(run['plan']['sizes']):,} samples.",
-            figures.representedness(
-                panels, f"Representedness of the true features, {dataset} data"
-            ),
+            figures.representedness(panels, title),
         )
 
 

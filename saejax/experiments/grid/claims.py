@@ -29,10 +29,9 @@ def of_grid(result: Result) -> Table:
     """The claims that a sweep over ratio and l1 can answer alone.
 
     Columns: claim, data, lr and resample where they are swept, measure, claimed (where the claim
-        puts
-    the measure), mean, sd and seeds of the measure, answer, published_at_d_in_256 (a figure of the
-    text, where it gives one) and details (what else was looked at, where the claim does not hold or
-    is unclear). A row whose SAEs the sweep lacks says so.
+    puts the measure), mean, sd and seeds of the measure, answer, published_at_d_in_256 (a figure of
+    the text, where it gives one) and details (what else was looked at, where the claim does not
+    hold or is unclear). A row whose SAEs the sweep lacks says so.
 
     Unlearning is `sum unlearned / sum learned` over evaluations and SAEs: a mean of the SAEs' own
     quotients would be ruled by oversized ones in which one or two features flicker at the
@@ -92,14 +91,11 @@ def _dead_latents(view: View) -> Iterator[dict[str, Any]]:
     steps, dead = view.result.steps, view.result.history["dead_latents"]
     half = int(np.searchsorted(steps, steps[-1] / 2))
     gain = 100 * view.cells(dead[-1] - dead[half]) / np.array(view.result.d_sae)[:, None]
-    sides: tuple[Side, Side] = ("above", "below")
-    for side, text, low, high in zip(
-        sides,
-        ("oversized dictionaries keep gaining", "appropriately sized dictionaries stop gaining"),
-        (OVERSIZED, 1),
-        (np.inf, APPROPRIATE),
-        strict=True,
-    ):
+    judged: tuple[tuple[Side, str, float, float], ...] = (
+        ("above", "oversized dictionaries keep gaining", OVERSIZED, np.inf),
+        ("below", "appropriately sized dictionaries stop gaining", 1, APPROPRIATE),
+    )
+    for side, text, low, high in judged:
         claim = Claim(f"{text} dead latents", view.dataset, view.where)
         members = (view.ratios >= low) & (view.ratios <= high)
         words = f"from {low:g} on" if high == np.inf else f"{low:g} to {high:g}"
@@ -108,9 +104,8 @@ def _dead_latents(view: View) -> Iterator[dict[str, Any]]:
         elif half == len(steps) - 1:
             yield claim.unmeasured("an evaluation halfway")
         else:
-            measure = (
-                f"dead latents gained in the second half of training, % of d_sae, ratios {words}"
-            )
+            gained = "dead latents gained in the second half of training, % of d_sae"
+            measure = f"{gained}, ratios {words}"
             figures, details = over_cells(gain[:, members]), view.by_ratio("gain", gain)
             yield claim.row(measure, figures, side, SETTLED, details=details)
 
@@ -159,13 +154,10 @@ def _correlation(result: Result, where: dict[str, Any]) -> Iterator[dict[str, An
 
 
 def _beside(cells: np.ndarray, name: str, other: dict[str, Any]) -> str:
-    """What else bears on a claim to be below 0: the settings [seed, ratio, l1], and another
-    measure."""
+    """What else bears on a claim to be below 0: settings [seed, ratio, l1], another measure."""
     mean, _ = mean_and_spread(cells)
-    return (
-        f"below 0 at {(mean < 0).sum()} of {np.isfinite(mean).sum()} settings (ratio, l1); {name} "
-        f"{other['mean']:+.2g}: {other['answer']}"
-    )
+    settings = f"below 0 at {(mean < 0).sum()} of {np.isfinite(mean).sum()} settings (ratio, l1)"
+    return f"{settings}; {name} {other['mean']:+.2g}: {other['answer']}"
 
 
 def _rarity(view: View) -> Iterator[dict[str, Any]]:

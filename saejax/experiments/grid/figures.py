@@ -1,6 +1,7 @@
 """Our heat maps beside the published ones."""
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,25 +21,22 @@ def comparisons(result: Result) -> Table:
     learning rates or with and without resampling there are rows for each.
     """
     rows = []
-    for dataset in result.coords["dataset"]:
-        for metric in HEATMAPS:
-            for variant in variants(result):
-                pair = published.beside(result, dataset, metric, **variant.where)
-                if pair is None:
-                    continue
-                row: dict[str, Any] = {"dataset": dataset, "metric": metric, **variant.where}
-                row["spearman"] = published.rank_correlation(*pair)
-                row["cells"] = int(np.isfinite(pair[0]).sum())
-                seeds = [
-                    published.rank_correlation(*own)
-                    for s in result.coords["seed"]
-                    if (own := published.beside(result, dataset, metric, seed=s, **variant.where))
-                    is not None
-                ]
-                if len(result.coords["seed"]) > 1:
-                    row["lowest_seed"] = min(seeds, default=None)
-                    row["highest_seed"] = max(seeds, default=None)
-                rows.append(row)
+    for dataset, metric, variant in product(result.coords["dataset"], HEATMAPS, variants(result)):
+        pair = published.beside(result, dataset, metric, **variant.where)
+        if pair is None:
+            continue
+        row: dict[str, Any] = {"dataset": dataset, "metric": metric, **variant.where}
+        row["spearman"] = published.rank_correlation(*pair)
+        row["cells"] = int(np.isfinite(pair[0]).sum())
+        if len(result.coords["seed"]) > 1:
+            each = (
+                published.beside(result, dataset, metric, seed=seed, **variant.where)
+                for seed in result.coords["seed"]
+            )
+            of_seeds = [published.rank_correlation(*maps) for maps in each if maps is not None]
+            row["lowest_seed"] = min(of_seeds, default=None)
+            row["highest_seed"] = max(of_seeds, default=None)
+        rows.append(row)
     return Table(rows)
 
 

@@ -1,8 +1,8 @@
-"""Published results to stand beside ours, and how closely two heat maps agree."""
+"""The published heat maps of the grid study, and how closely ours agree with them."""
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,12 +30,7 @@ def grid() -> dict[str, Any]:
 
     Source: "Towards a Probabilistic Disentanglement of Transformer Activations", part 2.
     """
-    text = (
-        resources.files("saejax.experiments.grid")
-        .joinpath("published.json")
-        .read_text(encoding="utf-8")
-    )
-    raw = json.loads(text)
+    raw = json.loads(Path(__file__).with_name("published.json").read_text(encoding="utf-8"))
     maps = {}
     for dataset in raw["datasets"]:
         maps[dataset] = {name: np.array(raw[dataset][key], float) for name, key in _MAPS.items()}
@@ -51,11 +46,9 @@ def shared(result: Result, **where: Any) -> tuple[list[float], list[float]]:
         result: of the grid study.
         where: coordinates, a swept architecture among them.
     """
-    published = grid()
-    return (
-        _common(result.coords["ratio"], published["ratios"]),
-        _common(result.sparsity(**where)[1], published["l1"]),
-    )
+    published, l1 = grid(), result.sparsity(**where)[1]
+    ratios = [v for v in result.coords["ratio"] if _find(published["ratios"], v) >= 0]
+    return ratios, [v for v in l1 if _find(published["l1"], v) >= 0]
 
 
 def beside(
@@ -98,8 +91,8 @@ def beside(
 
 def is_published(run: Mapping[str, Any], name: str) -> bool:
     """Whether an architecture is that of the texts: a ReLU with an L1 penalty."""
-    own = run.get("architectures", {}).get(name, {})
-    return described(run, name) == "relu" and "objective" not in own
+    described_as = run.get("architectures", {}).get(name, {})
+    return described(run, name) == "relu" and "objective" not in described_as
 
 
 def rank_correlation(ours: np.ndarray, theirs: np.ndarray) -> float:
@@ -112,7 +105,3 @@ def _find(values: Sequence[float], wanted: float) -> int:
     """Position of a value, to a thousandth; -1 where it is absent."""
     hits = np.flatnonzero(np.isclose(values, wanted, rtol=SAME, atol=0))
     return int(hits[0]) if hits.size else -1
-
-
-def _common(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    return [value for value in ours if _find(theirs, value) >= 0]

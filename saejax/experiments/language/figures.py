@@ -1,8 +1,7 @@
-"""Pictures of what a study of dictionaries rests on: the language model and what dictionaries
-keep."""
+"""Pictures of a language model's training, and of what dictionaries of each size keep."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -10,6 +9,16 @@ from matplotlib import colormaps
 from saejax.core.stats import mean_and_spread
 from saejax.results.plots.figure import Figure
 from saejax.results.plots.panels import Intervals, at_sizes, dots, grid, nothing
+
+# How the name of a line stands at its right end.
+MARK: dict[str, Any] = {
+    "xycoords": ("axes fraction", "data"),
+    "textcoords": "offset points",
+    "ha": "right",
+    "fontsize": 7.5,
+    "color": "0.35",
+    "bbox": {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
+}
 
 
 class Measured(NamedTuple):
@@ -27,11 +36,11 @@ class Measured(NamedTuple):
 def loss_curve(
     steps: np.ndarray, train: np.ndarray, validation: np.ndarray, unigram_entropy: float
 ) -> Figure:
-    """Loss of a language model during training.
+    """Loss of a language model during training, in nats per token.
 
     Args:
         steps: [n_eval].
-        train: [n_eval], mean loss of the steps since the last evaluation, in nats per token.
+        train: [n_eval], mean loss of the steps since the last evaluation.
         validation: [n_eval], loss on text that it is not trained on.
         unigram_entropy: loss of a model that knows how common each token is and nothing else; NaN
             draws none.
@@ -41,25 +50,18 @@ def loss_curve(
     ax.plot(steps, train, "o-", ms=3, lw=1.2, color="#92c5de", label="training text")
     ax.plot(steps, validation, "o-", ms=3, lw=1.6, color="#2166ac", label="validation text")
     if np.isfinite(unigram_entropy):
-        ax.axhline(
-            unigram_entropy,
-            color="0.45",
-            ls="--",
-            lw=1,
-            label=f"unigram entropy: {unigram_entropy:.2f}",
-        )
+        label = f"unigram entropy: {unigram_entropy:.2f}"
+        ax.axhline(unigram_entropy, color="0.45", ls="--", lw=1, label=label)
     known = np.flatnonzero(np.isfinite(validation))
     if known.size:
-        at = known[-1]
-        ax.annotate(
-            f"{validation[at]:.2f}",
-            (steps[at], validation[at]),
-            (0, 6),
-            ha="center",
-            fontsize=8.5,
-            textcoords="offset points",
-            color="#2166ac",
-        )
+        last = validation[known[-1]]
+        looks: Any = {
+            "ha": "center",
+            "fontsize": 8.5,
+            "textcoords": "offset points",
+            "color": "#2166ac",
+        }
+        ax.annotate(f"{last:.2f}", (steps[known[-1]], last), (0, 6), **looks)
     ax.set(xlabel="training step", ylabel="loss, nats per token")
     ax.grid(alpha=0.25)
     ax.legend(fontsize=8.5, frameon=False)
@@ -89,23 +91,12 @@ def over_sizes(panels: Mapping[str, Measured], sizes: Sequence[int], l1: Sequenc
             dots(ax, x, numbers, colour, 0.7 * width)
             mean, spread = mean_and_spread(numbers.value)
             bars = spread if np.isfinite(spread).any() else None
-            ax.errorbar(
-                x, mean, bars, color=colour, lw=1, capsize=3, elinewidth=1, label=f"{l1[j]:g}"
-            )
+            looks = {"lw": 1, "capsize": 3, "elinewidth": 1}
+            ax.errorbar(x, mean, bars, color=colour, label=f"{l1[j]:g}", **looks)
         for mark, value in measured.marks.items():
             if np.isfinite(value):
                 ax.axhline(value, color="0.45", ls="--", lw=1)
-                ax.annotate(
-                    mark,
-                    (1, value),
-                    (-2, 2),
-                    xycoords=("axes fraction", "data"),
-                    ha="right",
-                    textcoords="offset points",
-                    fontsize=7.5,
-                    color="0.35",
-                    bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 0.5},
-                )
+                ax.annotate(mark, (1, value), (-2, 2), **MARK)
         if not any(np.isfinite(numbers.value).any() for numbers in measured.numbers):
             nothing(ax, "not measured")
         ax.set_ylabel(name, fontsize=8.5)
@@ -114,7 +105,6 @@ def over_sizes(panels: Mapping[str, Measured], sizes: Sequence[int], l1: Sequenc
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, title="L1", loc="outside right center", fontsize=8.5)
     seeds = f", lines: mean ± sd over {n_seeds} seeds" if n_seeds > 1 else ""
-    fig.suptitle(
-        f"Dictionaries against their size\ndots: seeds with intervals{seeds}", fontsize=10.5
-    )
+    notes = f"dots: seeds with intervals{seeds}"
+    fig.suptitle(f"Dictionaries against their size\n{notes}", fontsize=10.5)
     return fig

@@ -76,9 +76,8 @@ def of_synthbench(result: Result) -> Table:
     """The claims, answered with figures of every seed.
 
     Columns: claim, published (the figure of the text), l0 (where SAEs are compared), measure,
-        claimed
-    (where the claim puts the measure), mean, sd and seeds of the measure, answer, details (what
-    every architecture has, where the claim does not hold or is unclear).
+    claimed (where the claim puts the measure), mean, sd and seeds of the measure, answer, details
+    (what every architecture has, where the claim does not hold or is unclear).
 
     SAEs are compared within a seed, at our counterparts of the two published L0s (`matched_l0`,
     `at_l0`), and among the published architectures, `COMPARED`; the best and the worst of them are
@@ -95,8 +94,7 @@ def of_synthbench(result: Result) -> Table:
         result: of the synthbench study.
 
     Source: SynthSAEBench (Chanin and Garriga-Alonso, 2026, arXiv 2602.14687), and the documentation
-        of
-    SAELens, which has the figures.
+        of SAELens, which has the figures.
     """
     rows: list[dict[str, Any]] = []
     for theirs in published.synthbench():

@@ -1,5 +1,4 @@
-"""The page of the synthbench study: architectures at the same sparsity, beside what was
-published."""
+"""The page of the synthbench study: architectures at the same sparsity, beside published ones."""
 
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,9 @@ from saejax.results.result import Result
 from saejax.results.saving import load
 
 # Two rows of panels: how well firing detects features, and how well directions and inputs are met.
+DETECTION = "How well the firing of a latent detects its feature"
 PICTURES = {
-    "detection": (
-        ("f1", "precision", "recall"),
-        "How well the firing of a latent detects its feature",
-    ),
+    "detection": (("f1", "precision", "recall"), DETECTION),
     "recovery": (("mcc", "uniqueness", "fvu"), "How well features and inputs are recovered"),
 }
 COLUMNS = {"f1": "F1", "mcc": "MCC", "uniqueness": "uniqueness", "explained_variance": "explained"}
