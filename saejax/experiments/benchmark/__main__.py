@@ -11,9 +11,10 @@ time, not as work; beside the peers everybody is given the same batches, drawn b
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 from absl import flags
@@ -29,79 +30,57 @@ from saejax.experiments.benchmark.growth import Growth
 from saejax.experiments.benchmark.problem import Shape, parse
 from saejax.experiments.benchmark.turns import product
 from saejax.experiments.common import command
+from saejax.experiments.common.flagtable import define
 from saejax.results import workdir
 
 # What the terminal has room for; the files have every column.
 _SIZES = ("d_in", "d_sae", "batch", "cells")
+_EXTREMES = ("lowest", "highest")
 PRINTED = {
-    "shapes": (
-        *_SIZES,
-        "precision",
-        "seconds",
-        "gflops",
-        "product_gflops",
-        "share",
-        "lowest",
-        "highest",
-    ),
+    "shapes": (*_SIZES, "precision", "seconds", "gflops", "product_gflops", "share", *_EXTREMES),
     "growth": ("grows", *_SIZES, "seeds", "precision", "seconds", "seconds_per_cell", "share"),
     "peers": (
-        *_SIZES,
-        "steps",
-        "method",
-        "seconds",
-        "times_ours",
-        "lowest",
-        "highest",
-        "objective",
-        "mse",
-        "l1_loss",
-        "l0",
-        "apart",
+        *(*_SIZES, "steps", "method", "seconds", "times_ours", *_EXTREMES),
+        *("objective", "mse", "l1_loss", "l0", "apart"),
     ),
 }
 
 FLAGS = flags.FlagValues()
 SHAPE = "d_in x d_sae x batch x cells"
+SECONDS = "About how long a timed run of this library takes; 4 steps at least, 10 beside the peers."
 command.define_workdir(FLAGS, "runs/benchmark")
-flags.DEFINE_list(
-    "shapes",
-    ["256x2048x1024x6"],
-    f"{SHAPE} of each measurement of this library alone; none: empty.",
-    flag_values=FLAGS,
+define(
+    FLAGS,
+    list,
+    shapes=(
+        ["256x2048x1024x6"],
+        f"{SHAPE} of each measurement of this library alone; none: empty.",
+    ),
+    precisions=(["highest"], f"Operands of the products, of: {', '.join(PRECISIONS)}."),
+    growth_cells=(["1", "4", "16", "64"], "Numbers of cells, instead of that of --growth."),
+    growth_widths=(["64", "256", "1024"], "d_sae, likewise."),
+    growth_seeds=(["1", "2", "4"], "Numbers of seeds, each with cells and batches of its own."),
+    peer_shapes=([], f"{SHAPE} of each task beside the peers."),
+    peers=(list(compare.PEERS), f"Who else trains, of: {', '.join(compare.PEERS)}."),
 )
-flags.DEFINE_list(
-    "precisions",
-    ["highest"],
-    f"Operands of the products, of: {', '.join(PRECISIONS)}.",
-    flag_values=FLAGS,
+define(FLAGS, str, growth=(None, f"{SHAPE} that grows one number at a time."))
+define(
+    FLAGS,
+    int,
+    turns=(7, "How often each is timed; tables have medians and extremes."),
+    size=(2048, "Side of the square matrices of the plain product."),
 )
-flags.DEFINE_string("growth", None, f"{SHAPE} that grows one number at a time.", flag_values=FLAGS)
-for _name, _default, _text in (
-    ("growth_cells", ["1", "4", "16", "64"], "Numbers of cells, instead of that of --growth."),
-    ("growth_widths", ["64", "256", "1024"], "d_sae, likewise."),
-    ("growth_seeds", ["1", "2", "4"], "Numbers of seeds, each with cells and batches of its own."),
-):
-    flags.DEFINE_list(_name, _default, _text, flag_values=FLAGS)
-flags.DEFINE_list("peer_shapes", [], f"{SHAPE} of each task beside the peers.", flag_values=FLAGS)
-flags.DEFINE_list(
-    "peers",
-    list(compare.PEERS),
-    f"Who else trains, of: {', '.join(compare.PEERS)}.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_integer(
-    "turns", 7, "How often each is timed; tables have medians and extremes.", flag_values=FLAGS
-)
-flags.DEFINE_float(
-    "seconds",
-    1.0,
-    "About how long a timed run of this library takes; 4 steps at least, 10 beside the peers.",
-    flag_values=FLAGS,
-)
-flags.DEFINE_integer(
-    "size", 2048, "Side of the square matrices of the plain product.", flag_values=FLAGS
-)
+define(FLAGS, float, seconds=(1.0, SECONDS))
+
+
+class Asked(NamedTuple):
+    """What the flags ask for: shapes, what grows, tasks beside the peers, peers, precisions."""
+
+    alone: list[Shape]
+    grows: Growth | None
+    tasks: list[Shape]
+    peers: list[str]
+    precisions: list[Any]
 
 
 def shapes(name: str) -> list[Shape]:
@@ -140,8 +119,8 @@ def growth() -> Growth | None:
     return Growth(base, **values)
 
 
-def check() -> tuple[list[Shape], Growth | None, list[Shape], list[str], list[Any]]:
-    """Everything the flags ask for: shapes, what grows, tasks beside the peers, peers, precisions.
+def check() -> Asked:
+    """Everything that the flags ask for.
 
     Raises:
         ValueError: naming the flag, the value got and what is allowed.
@@ -169,7 +148,7 @@ def check() -> tuple[list[Shape], Growth | None, list[Shape], list[str], list[An
             "float32: highest, and others with it"
         )
     compare.require(peers)
-    return alone, grows, tasks, peers, precisions
+    return Asked(alone, grows, tasks, peers, precisions)
 
 
 def main(argv: list[str]) -> None:
@@ -180,27 +159,25 @@ def main(argv: list[str]) -> None:
         write_text(path / "config.flags", command.flagfile(FLAGS))
         write_text(path / "machine.json", json.dumps(machine(), indent=1))
         try:
-            _run(path, *asked)
+            _run(path, asked)
         except KeyboardInterrupt:
             sys.exit(f"interrupted; the tables in {path} hold what was measured")
     print(f"tables and pictures: {path}")
 
 
-def _run(
-    path: Path,
-    alone: list[Shape],
-    grows: Growth | None,
-    tasks: list[Shape],
-    peers: list[str],
-    precisions: list[Any],
-) -> None:
-    own: dict[str, Any] = {"seconds": FLAGS.seconds, "turns": FLAGS.turns, "size": FLAGS.size}
-    platform = jax.default_backend()
-    about = machine()
+def _run(path: Path, asked: Asked) -> None:
+    alone, grows, tasks, peers, precisions = asked
+    timing: dict[str, Any] = {"seconds": FLAGS.seconds, "turns": FLAGS.turns}
+
+    def measure(shape: Shape, precision: Any, seeds: int = 1, **head: str) -> list[dict[str, Any]]:
+        row = ours.measure(shape, precision, seeds=seeds, size=FLAGS.size, **timing)
+        return [head | row]
+
+    platform, about = jax.default_backend(), machine()
     print(f"{about['device']}, jax {about['versions']['jax']}; medians of {FLAGS.turns} turns")
     met: list[dict[str, Any]] = []
     if alone:
-        jobs = [lambda s=s, p=p: [ours.measure(s, p, **own)] for s in alone for p in precisions]
+        jobs = [partial(measure, s, p) for s in alone for p in precisions]
         rows = _table(path, "shapes", jobs)
         print(f"share: of the rate of a float32 {FLAGS.size} x {FLAGS.size} product in turns")
         _show("shapes", rows)
@@ -208,11 +185,9 @@ def _run(
         _picture(path, "shapes", pictures.shares(rows))
     if grows:
         jobs = [
-            lambda at=at, p=p: [
-                {"grows": at.what, **ours.measure(at.shape, p, seeds=at.seeds, **own)}
-            ]
-            for at in grows.points()
-            for p in precisions
+            partial(measure, shape, precision, seeds, grows=what)
+            for what, shape, seeds in grows.points()
+            for precision in precisions
         ]
         rows = _table(path, "growth", jobs)
         print(f"growth from {FLAGS.growth}")
@@ -222,12 +197,8 @@ def _run(
         who = Table(compare.methods(peers, precisions))
         write_text(path / "methods.csv", who.to_csv())
         rate = product(FLAGS.size)()
-        jobs = [
-            lambda s=s: compare.side_by_side(
-                s, peers, precisions, seconds=FLAGS.seconds, turns=FLAGS.turns, rate=rate
-            )
-            for s in tasks
-        ]
+        who_and_how = {"peers": peers, "precisions": precisions, "rate": rate, **timing}
+        jobs = [partial(compare.side_by_side, shape, **who_and_how) for shape in tasks]
         rows = _table(path, "peers", jobs)
         print("side by side: same weights, batches and steps")
         _show("peers", rows)
@@ -244,7 +215,7 @@ def _run(
         print(f"goals\n{table}")
 
 
-def _table(path: Path, name: str, jobs: list[Callable[[], list[dict[str, Any]]]]) -> Table:
+def _table(path: Path, name: str, jobs: Sequence[Callable[[], list[dict[str, Any]]]]) -> Table:
     """The rows of all jobs, written after each so that an interruption loses none."""
     rows = Table()
     for job in tqdm(jobs, desc=name, unit="measurement"):

@@ -1,35 +1,35 @@
-"""Pictures of the benchmark: shares of the machine's rate, growth of the cost, times beside
-peers."""
+"""Pictures of the benchmark: shares of the machine's rate, cost that grows, times beside peers.
+
+Numbers are medians over the turns with their extremes, [points], NaN where there is none.
+"""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from saejax.results.plots.figure import Figure
-from saejax.results.plots.panels import grid, logarithmic
+from saejax.results.plots.panels import Intervals, grid, logarithmic
 
 # Okabe and Ito's colours, told apart with any kind of colour vision; markers tell them apart in
 # grey.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9")
 MARKERS = "osD^vP"
-
-
-class Spread(NamedTuple):
-    """Medians and extremes over the turns, [points], NaN where there is none."""
-
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+BELOW: dict[str, Any] = {"loc": "outside lower center", "fontsize": 8.5, "frameon": False}
 
 
 def _style(i: int) -> dict[str, str]:
     return {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def _along(ax: Any, x: np.ndarray, numbers: Spread, i: int, name: str) -> None:
-    bars = np.stack([numbers.value - numbers.low, numbers.high - numbers.value])
-    ax.errorbar(x, numbers.value, bars, lw=1.3, capsize=2, ms=5, label=name, **_style(i))
+def _bars(numbers: Intervals) -> np.ndarray:
+    """Lengths of error bars from the medians to the extremes."""
+    return np.stack([numbers.value - numbers.low, numbers.high - numbers.value])
+
+
+def _along(ax: Any, x: np.ndarray, numbers: Intervals, i: int, name: str) -> None:
+    looks = {"lw": 1.3, "capsize": 2, "ms": 5, "label": name, **_style(i)}
+    ax.errorbar(x, numbers.value, _bars(numbers), **looks)
 
 
 def _logarithmic(ax: Any, values: Sequence[int]) -> None:
@@ -51,18 +51,18 @@ def _rows(ax: Any, names: Sequence[str]) -> None:
         ax.axhspan(i - 0.5, i + 0.5, color="0.96", zorder=0)
 
 
-def _across(ax: Any, at: np.ndarray, numbers: Spread, i: int, name: str) -> None:
-    bars = np.stack([numbers.value - numbers.low, numbers.high - numbers.value])
-    ax.errorbar(numbers.value, at, xerr=bars, ls="", ms=5, capsize=2, label=name, **_style(i))
+def _across(ax: Any, at: np.ndarray, numbers: Intervals, i: int, name: str) -> None:
+    looks = {"ls": "", "ms": 5, "capsize": 2, "label": name, **_style(i)}
+    ax.errorbar(numbers.value, at, xerr=_bars(numbers), **looks)
 
 
 def _goals(ax: Any, goals: Sequence[float], name: str) -> None:
-    at, goals_ = np.arange(len(goals)), np.asarray(goals, float)
-    if np.isfinite(goals_).any():
-        ax.vlines(goals_, at - 0.45, at + 0.45, color="black", lw=1.6, label=name)
+    at, hoped = np.arange(len(goals)), np.asarray(goals, float)
+    if np.isfinite(hoped).any():
+        ax.vlines(hoped, at - 0.45, at + 0.45, color="black", lw=1.6, label=name)
 
 
-def shares(names: Sequence[str], series: Mapping[str, Spread], goals: Sequence[float]) -> Figure:
+def shares(names: Sequence[str], series: Mapping[str, Intervals], goals: Sequence[float]) -> Figure:
     """Useful rate of every shape as a share of a plain float32 product's.
 
     Args:
@@ -79,15 +79,15 @@ def shares(names: Sequence[str], series: Mapping[str, Spread], goals: Sequence[f
     _goals(ax, goals, "goal in float32")
     ax.set_xlim(left=0)
     ax.set_xlabel("useful rate of a training step / rate of a plain float32 matrix product")
-    fig.legend(loc="outside lower center", ncols=4, fontsize=8.5, frameon=False)
-    ax.set_title(
-        "Share of the machine's rate that training reaches\nmedians, bars: extremes over the turns",
-        fontsize=10.5,
-    )
+    fig.legend(ncols=4, **BELOW)
+    title = "Share of the machine's rate that training reaches"
+    ax.set_title(f"{title}\nmedians, bars: extremes over the turns", fontsize=10.5)
     return fig
 
 
-def growth(panels: Mapping[str, tuple[Sequence[int], Mapping[str, Spread]]], base: str) -> Figure:
+def growth(
+    panels: Mapping[str, tuple[Sequence[int], Mapping[str, Intervals]]], base: str
+) -> Figure:
     """Seconds of a step against what grows, with a line of proportional cost.
 
     Args:
@@ -98,15 +98,14 @@ def growth(panels: Mapping[str, tuple[Sequence[int], Mapping[str, Spread]]], bas
     for ax, (what, (values, series)) in zip(axes, panels.items(), strict=True):
         x = np.asarray(values, float)
         for i, (name, numbers) in enumerate(series.items()):
-            ms = Spread(*(1e3 * a for a in numbers))
+            ms = Intervals(*(1e3 * a for a in numbers))
             _along(ax, x, ms, i, name)
             # From the right end, where the fixed cost of a step matters least.
             label = "proportional" if i == 0 else None
             ax.plot(x, ms.value[-1] * x / x[-1], color="0.45", ls="--", lw=1, label=label)
         _logarithmic(ax, values)
         ax.set(xlabel=what, ylabel="milliseconds a step")
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=8.5, frameon=False)
+    fig.legend(*axes[0].get_legend_handles_labels(), ncols=4, **BELOW)
     fig.suptitle(
         f"How the cost of a step grows, from {base}\n"
         "above the dashed line: costs that all SAEs share, so that one more comes cheaper",
@@ -117,7 +116,7 @@ def growth(panels: Mapping[str, tuple[Sequence[int], Mapping[str, Spread]]], bas
 
 def beside(
     names: Sequence[str],
-    times: Mapping[str, Spread],
+    times: Mapping[str, Intervals],
     objectives: Mapping[str, np.ndarray],
     goals: Sequence[float],
 ) -> Figure:
@@ -139,9 +138,8 @@ def beside(
         _across(left, at, numbers, i, name)
         right.plot(objectives[name], at, ls="", ms=5, **_style(i))
         for value, end, y in zip(numbers.value, numbers.high, at, strict=True):
-            left.annotate(
-                f"{value:.2g}", (end, y), (4, -3), textcoords="offset points", fontsize=7.5
-            )
+            right_of_it: Any = {"textcoords": "offset points", "fontsize": 7.5}
+            left.annotate(f"{value:.2g}", (end, y), (4, -3), **right_of_it)
     _goals(left, goals, "goal against SAELens")
     left.set_xscale("log")
     left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -150,11 +148,13 @@ def beside(
     right.margins(x=0.2)
     left.set_title("Time of the same steps on the same batches", fontsize=10)
     right.set_title("Held-out objective they end at", fontsize=10)
-    fig.legend(loc="outside lower center", ncols=7, fontsize=8.5, frameon=False)
+    fig.legend(ncols=7, **BELOW)
     return fig
 
 
-def fading(panels: Mapping[tuple[str, str], tuple[Sequence[int], Mapping[str, Spread]]]) -> Figure:
+def fading(
+    panels: Mapping[tuple[str, str], tuple[Sequence[int], Mapping[str, Intervals]]],
+) -> Figure:
     """How many times as long the peers take, along width and along cells.
 
     Args:
@@ -170,9 +170,7 @@ def fading(panels: Mapping[tuple[str, str], tuple[Sequence[int], Mapping[str, Sp
         _logarithmic(ax, values)
         ax.set(xlabel=what, ylabel="time / time of saejax")
         ax.set_title(fixed, fontsize=9)
-    handles, labels = axes[0].get_legend_handles_labels()
-    fig.legend(handles, labels, loc="outside lower center", ncols=6, fontsize=8.5, frameon=False)
-    fig.suptitle(
-        "Where the gain over the peers fades: at 1 (dashed) both are equally fast", fontsize=10.5
-    )
+    fig.legend(*axes[0].get_legend_handles_labels(), ncols=6, **BELOW)
+    title = "Where the gain over the peers fades: at 1 (dashed) both are equally fast"
+    fig.suptitle(title, fontsize=10.5)
     return fig

@@ -1,5 +1,4 @@
-"""The benchmark's tables as pictures: picks the columns that `saejax.experiments.benchmark.figures`
-draws."""
+"""The benchmark's tables as pictures: picks the columns that `figures` draws."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +9,9 @@ from matplotlib.figure import Figure
 from saejax.experiments.benchmark import figures as plots
 from saejax.experiments.benchmark import goals
 from saejax.experiments.benchmark.compare import OURS
-from saejax.experiments.benchmark.figures import Spread
 from saejax.experiments.benchmark.growth import Growth
 from saejax.experiments.benchmark.problem import Shape
+from saejax.results.plots.panels import Intervals
 
 Row = Mapping[str, Any]
 NAMES = {"highest": "float32"}
@@ -36,11 +35,11 @@ def _each(rows: Sequence[Row], key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def _series(rows: Sequence[Row], key: str, column: str) -> dict[str, Spread]:
+def _series(rows: Sequence[Row], key: str, column: str) -> dict[str, Intervals]:
     """For each value of a column, another one with its extremes."""
     columns = (column, *MEDIAN_AND_EXTREMES[column])
     return {
-        str(NAMES.get(name, name)): Spread(
+        str(NAMES.get(name, name)): Intervals(
             *(np.array([r[c] for r in rows if r[key] == name], float) for c in columns)
         )
         for name in _each(rows, key)
@@ -48,8 +47,7 @@ def _series(rows: Sequence[Row], key: str, column: str) -> dict[str, Spread]:
 
 
 def shares(rows: Sequence[Row]) -> Figure:
-    """Of the rows of `saejax.experiments.benchmark.ours.measure`, every shape in every
-    precision."""
+    """Of the rows of `ours.measure`, every shape in every precision."""
     first = [row for row in rows if row["precision"] == rows[0]["precision"]]
     hoped = [goals.SHARES.get(row["d_in"], np.nan) for row in first]
     return plots.shares([*map(_name, first)], _series(rows, "precision", "share"), hoped)
@@ -70,8 +68,7 @@ def growth(rows: Sequence[Row], grows: Growth) -> Figure:
 
 
 def beside(rows: Sequence[Row], platform: str) -> Figure:
-    """Of the rows of `saejax.experiments.benchmark.compare.side_by_side`, of one task after
-    another."""
+    """Of the rows of `compare.side_by_side`, of one task after another."""
     first = [row for row in rows if row["method"] == OURS]
     reference = np.array([row["objective"] for row in first])
     others = [row for row in rows if row["method"] != OURS]
@@ -81,9 +78,8 @@ def beside(rows: Sequence[Row], platform: str) -> Figure:
     }
     needed = [goals.times_saelens(row["d_in"], platform) for row in first]
     hoped = [np.nan if n is None else n for n in needed]
-    return plots.beside(
-        [*map(_name, first)], _series(others, "method", "times_ours"), objectives, hoped
-    )
+    times = _series(others, "method", "times_ours")
+    return plots.beside([*map(_name, first)], times, objectives, hoped)
 
 
 def fading(rows: Sequence[Row]) -> Figure | None:
@@ -94,8 +90,9 @@ def fading(rows: Sequence[Row]) -> Figure | None:
         ("d_sae", "d_in {d_in}, batch {batch:,}, SAEs: {cells}"),
         ("cells", "d_in {d_in}, d_sae {d_sae:,}, batch {batch:,}"),
     ):
-        for rest in dict.fromkeys(_shape(row)._replace(**{what: 0}) for row in others):
-            part = [row for row in others if _shape(row)._replace(**{what: 0}) == rest]
+        alike = [_shape(row)._replace(**{what: 0}) for row in others]
+        for rest in dict.fromkeys(alike):
+            part = [row for row, shape in zip(others, alike, strict=True) if shape == rest]
             values = _each(part, what)
             if len(values) > 1:
                 label = "SAEs" if what == "cells" else what
