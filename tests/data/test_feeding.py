@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.groups import plain_step
 
 from saejax import SAEConfig, Settings, Sweep, train
 from saejax.core.keys import stream
@@ -17,7 +18,6 @@ from saejax.sae.revival import Resample
 from saejax.training.cells import hypers, init_cells, public
 from saejax.training.planning import make_plan
 from saejax.training.state import centers, start
-from saejax.training.step import step_group
 
 SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=("on", "off"))
 PLAIN = Sweep(l1=0.1, ratio=1)
@@ -50,8 +50,8 @@ def test_a_sweep_on_stores_is_a_plain_loop_over_their_batches(tmp_path):
     for width, d_sae in enumerate(plan.d_sae):
         cells = init_cells(seeds.astype(jnp.uint32), 2, plan.n_hypers[0], 6, d_sae, chosen)
         step = jax.jit(
-            lambda cells, x, keys, i: step_group(
-                cells, jax.tree.map(jnp.zeros_like, cells), hyper, x, keys, i, chosen, 1
+            lambda cells, x, keys, i: plain_step(chosen, 1)(
+                cells, jax.tree.map(jnp.zeros_like, cells), hyper, x, keys, i
             )
         )
         for i in range(chosen.steps):

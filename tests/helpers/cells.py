@@ -1,14 +1,12 @@
 """Cells and batches of single steps."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from helpers.groups import plain_step
 from saejax.sae.revival import ANTHROPIC, OFF, ON
 from saejax.training.cells import Hyper, init_cells
-from saejax.training.step import step_group
 
 
 def fresh(seeds, n_datasets, n_hyper, d_sae, settings):
@@ -42,7 +40,7 @@ def source_keys(step):
 
 
 def group_step(settings, cell_batch):
-    return jax.jit(partial(step_group, settings=settings, cell_batch=cell_batch))
+    return jax.jit(plain_step(settings, cell_batch))
 
 
 def at(tree, *index):

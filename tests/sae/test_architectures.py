@@ -10,7 +10,7 @@ import pytest
 
 from saejax import SAEConfig
 from saejax.sae import relu
-from saejax.sae.params import Params
+from saejax.sae.params import Params, standard
 from saejax.sae.registry import KINDS, BatchTopK, Gated, JumpReLU, ReLU, Swept, TopK
 from saejax.sae.topk import RATE, keep_of_batch, keep_of_samples, near_half
 
@@ -69,7 +69,7 @@ def test_encoders_by_hand(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_trained_sae_is_written_for_inputs_less_b_dec(kind):
     params = weights(kind)
-    whole = params.standard(params, LAYERS)
+    whole = standard(params, LAYERS)
     own, got = (KINDS[kind]().encode(p, X, K, c) for p, c in ((params, LAYERS), (whole, CONFIG)))
     np.testing.assert_allclose(got, own, atol=2e-6)
 
@@ -80,10 +80,10 @@ def test_the_loss_is_the_papers_and_mse_the_whole_reconstruction(kind, config):
     """Of the trained SAE's activations, but where a batch decides what is kept."""
     params, own = weights(kind), KINDS[kind]()
     loss = own.loss(params, X, swept(kind), config)
-    standard = params.standard(params, config)
-    h = by_hand(kind, standard, X)
+    centred = standard(params, config)
+    h = by_hand(kind, centred, X)
     if kind in ("batchtopk", "matryoshka"):
-        h = by_hand("relu", standard, X)
+        h = by_hand("relu", centred, X)
         h = np.where(h >= np.sort(h.ravel())[-K * BATCH], h, 0)
     W_dec, b_dec, x = np.float64(params.W_dec), np.float64(params.b_dec), np.float64(X)
     scale = 1 / D_SAE if config.l1_reduction == "mean" else 1
@@ -94,7 +94,7 @@ def test_the_loss_is_the_papers_and_mse_the_whole_reconstruction(kind, config):
     elif kind == "jumprelu":
         total = mse + 0.1 * scale * (h > 0).sum(1).mean()
     elif kind == "gated":
-        gate = by_hand("relu", standard, X)
+        gate = by_hand("relu", centred, X)
         total = mse + 0.1 * scale * gate.sum(1).mean() + np.mean((gate @ W_dec + b_dec - x) ** 2)
     elif kind == "matryoshka":
         sizes = own.sizes(D_SAE)

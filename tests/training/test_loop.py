@@ -25,7 +25,8 @@ from helpers.tiny_runs import (
 )
 
 from saejax import Sweep, load, train
-from saejax.training.state import State
+from saejax.training.batches import Inputs
+from saejax.training.chunk import State
 
 
 @pytest.fixture(scope="module")
@@ -196,18 +197,18 @@ each_interruption = pytest.mark.parametrize("error", INTERRUPTIONS, ids=lambda e
 def interrupt(monkeypatch, error, at, meanwhile=lambda: None):
     """Makes `train` end with an error at this step; nothing is compiled, and every mse is 1."""
 
-    def compile_chunk(plan, state):
+    def compile_chunk(plan, state, inputs):
         def chunk(*args):
             if int(args[-1]) >= at:
                 meanwhile()
                 raise error
             shape = (plan.n_source, len(plan.d_sae), *plan.n_hypers)
-            return *args[:3], ({"mse": jnp.ones(shape), "frozen_at": jnp.full(shape, -1)},), None
+            return args[0], ({"mse": jnp.ones(shape), "frozen_at": jnp.full(shape, -1)},), None
 
         return chunk
 
     module = sys.modules["saejax.training.loop"]
-    monkeypatch.setattr(module, "start", lambda plan: State(*(None,) * 3, {}, None, None))  # pyright: ignore
+    monkeypatch.setattr(module, "start", lambda plan: (State((), (), ()), Inputs({}, None, ())))
     monkeypatch.setattr(module, "compile_chunk", compile_chunk)
 
 
@@ -247,7 +248,7 @@ def test_a_first_evaluation_that_cannot_be_written_leaves_no_folder(tmp_path, mo
         raise OSError("disk full")
 
     interrupt(monkeypatch, INTERRUPTIONS[0], 8)
-    monkeypatch.setattr("saejax.core.files.append_rows", half)
+    monkeypatch.setattr("saejax.results.workdir.append_rows", half)
     end(tmp_path / "run", OSError())
     assert list(tmp_path.iterdir()) == []
 

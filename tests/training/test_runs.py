@@ -1,13 +1,13 @@
 """Whole runs at tiny size against runs of one cell, plain Python loops and NumPy."""
 
 from dataclasses import replace
-from functools import partial
 from itertools import combinations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.groups import plain_step
 from helpers.tiny_runs import (
     BATCH,
     D_IN,
@@ -32,8 +32,7 @@ from saejax.sae.params import Params
 from saejax.sae.registry import ReLU
 from saejax.training.cells import Cells, hypers, init_cells, public
 from saejax.training.evaluate import to_next_larger
-from saejax.training.plan import Group
-from saejax.training.step import step_group
+from saejax.training.plan import Group, Program
 
 COPULA = replace(SPEC, kind="copula", copula_rank=2)
 
@@ -242,7 +241,8 @@ def test_a_next_larger_dictionary_that_froze_is_not_compared_with():
         for name in widths
     )
     kinds = tuple(Group(ReLU(), 0, d_sae, 1) for d_sae in widths.values())
-    (got,) = map(np.asarray, to_next_larger(groups, kinds))
+    program = Program(None, {}, Settings(), kinds, None, {})
+    (got,) = map(np.asarray, to_next_larger(program, groups))
     assert np.isnan(got[:, 0]).all()
     for i, own, larger in ((1, "narrow", "middle"), (2, "middle", "wide")):
         np.testing.assert_array_equal(np.isnan(got[:, i]), frozen_at[larger] >= 0)
@@ -289,7 +289,7 @@ def states_of_a_loop():
     truths = [recipe.truth(SPEC, key_of(seed, "truth")) for seed in seeds]
     hyper = hypers(SMALL.parts[0])
     cells = init_cells(jnp.array(seeds, jnp.uint32), 1, len(hyper.l1), D_IN, d_sae, REVIVING)
-    step = jax.jit(partial(step_group, settings=REVIVING, cell_batch=8))
+    step = jax.jit(plain_step(REVIVING, 8))
     sample = jax.jit(lambda truth, key: recipe.sample(SPEC, truth, key, BATCH))
     states = [cells]
     for i in range(REVIVING.steps):
