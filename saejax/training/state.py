@@ -63,7 +63,7 @@ def start(plan: Plan) -> tuple[State, Inputs]:
             set_up = jitted(_set_up, program, name)
             arrays[name] = spread(mesh, source.shared), spread(mesh, set_up(seeds))
     inputs = Inputs(arrays, spread(mesh, seeds), parts)
-    centers = _centers(plan, inputs)
+    middle = centers(plan, inputs)
 
     def fresh(group: Group) -> Cells:
         weights = jitted(
@@ -71,7 +71,7 @@ def start(plan: Plan) -> tuple[State, Inputs]:
         )(seeds)
         sizes = plan.shape[0], plan.n_hypers[group.part]
         run = jitted(_cells, *sizes, plan.settings, mesh=mesh, out=CELLS)
-        return run(spread(mesh, weights), centers)
+        return run(spread(mesh, weights), middle)
 
     def unmatched(group: Group) -> Any:
         n = plan.source.n_features
@@ -105,7 +105,7 @@ def _zeros(cells: Any) -> Any:
     return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), cells)
 
 
-def _centers(plan: Plan, inputs: Inputs) -> Float[Array, "source d_in"] | None:
+def centers(plan: Plan, inputs: Inputs) -> Float[Array, "source d_in"] | None:
     """Mean of every source's samples, where "tied" weights have their b_dec; None for others.
 
     Of host sources it is the mean of all samples, of the others that of `eval_batches` batches.
