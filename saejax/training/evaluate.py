@@ -55,15 +55,8 @@ def snapshot(
     def group(cells: Cells, kind: Group) -> Snapshot:
         def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
             params = public(cell.params)
-            alive = measures.alive(
-                params,
-                x,
-                settings.sae,
-                settings.dead_threshold,
-                devices.batch_axis(mesh),
-                kind.architecture,
-                hyper.k,
-            )
+            sae = measures.Subject(params, hyper.l1, hyper.k, settings.sae, kind.architecture)
+            alive = measures.alive(sae, x, settings.dead_threshold, devices.batch_axis(mesh))
             return Snapshot(params.W_dec, alive)
 
         specs = devices.CELLS, devices.HYPERS, devices.EVALUATION
@@ -100,20 +93,9 @@ def evaluate(
         if F is not None:
             scores, index, cosine, feature_of = measures.recovery(params, F)
             out = {**scores, "best_index": index, "best_cosine": cosine}
-        out |= measures.reconstruction(
-            params,
-            x,
-            hyper.l1,
-            settings.sae,
-            settings.dead_threshold,
-            devices.batch_axis(mesh),
-            kind.architecture,
-            hyper.k,
-            own,
-            F,
-            active,
-            feature_of,
-        )
+        sae = measures.Subject(params, hyper.l1, hyper.k, settings.sae, kind.architecture)
+        samples, axis = measures.Samples(x, F, active), devices.batch_axis(mesh)
+        out |= measures.reconstruction(sae, samples, settings.dead_threshold, axis, own, feature_of)
         return out | {"frozen_at": cell.frozen_at}
 
     matches, parts = [], {}

@@ -678,7 +678,7 @@ def test_a_workdir_whose_first_files_cannot_be_written_is_as_before(tmp_path, mo
             raise KeyboardInterrupt
         path.write_text(text)
 
-    monkeypatch.setattr("saejax.core.files.write_text", refuse)
+    monkeypatch.setattr("saejax.results.workdir.write_text", refuse)
     (tmp_path / "empty").mkdir()
     for name in ("absent", "empty"):
         with pytest.raises(KeyboardInterrupt):

@@ -12,7 +12,7 @@ import pytest
 from saejax import Resample, SAEConfig, Settings, Sweep
 from saejax.core import linalg
 from saejax.core.keys import STREAMS, stream
-from saejax.results.axes import AXES
+from saejax.results.axes import AXES, MAX_LR
 from saejax.sae import params
 from saejax.sae.params import Params
 from saejax.sae.registry import JumpReLU, ReLU, TopK
@@ -20,7 +20,6 @@ from saejax.sae.revival import ANTHROPIC, OFF, ON
 from saejax.training.cells import Cells, Hyper, hypers, init_cells, public
 from saejax.training.map_cells import map_cells
 from saejax.training.step import MAX_GRADIENT, resample_cell, step_cell, step_group
-from saejax.training.sweep import MAX_LR
 
 NAN, INF = float("nan"), float("inf")
 
