@@ -129,7 +129,7 @@ def judge(problem: Problem, trained: Sequence[Params]) -> dict[str, np.ndarray]:
     """
 
     @jax.jit
-    def measure(params: Params, x: jax.Array, l1: float) -> dict[str, jax.Array]:
+    def measure(params: Params, x: jax.Array, l1: jax.Array) -> dict[str, jax.Array]:
         return measures.reconstruction(measures.Subject(params, l1), measures.Samples(x))
 
     held_out = jax.device_put(problem.held_out)
