@@ -40,6 +40,6 @@ def test_an_argument_that_is_no_axis_is_refused_as_python_does():
         Sweep(seed=1)
 
 
-def test_values_for_each_architecture_are_for_axes_that_have_such():
+def test_values_for_each_architecture_are_for_axes_that_have_such(unchecked):
     with pytest.raises(ValueError, match=r"lr: got \{'relu': 0.1\}, allowed: a number above 0"):
         Sweep(lr={"relu": 0.1})
