@@ -11,8 +11,8 @@ from helpers.cells import HYPER, N_HYPER, N_SOURCE, at, batches, group_step, run
 
 from saejax import Settings
 from saejax.core import linalg
+from saejax.results.axes import MAX_LR
 from saejax.training.step import MAX_GRADIENT
-from saejax.training.sweep import MAX_LR
 
 # ---------------------------------------------------------------------------------------- freeze
 

@@ -20,7 +20,7 @@ def mcs(
 ) -> Float32[np.ndarray, " n_g"]:
     """MCS of every row of G against D, `max over rows d of D of cos(g, d)`, in [-1, 1].
 
-    The cosines are those of `saejax.metrics.measures.best_match`, and
+    The cosines are those of `saejax.core.linalg.cosines`, and
     `saejax.metrics.measures.mmcs` is the mean, up to rounding. Rows of G are taken in blocks of
     `BLOCK`, so that memory is that of one block's cosines. A row of zeros has MCS 0. Rounding can
     put a cosine just above 1; it is cut there.
