@@ -34,13 +34,10 @@ DESCRIPTION = "A whole sweep as folders that other libraries open."
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """What was written: the folder, and the rows of its cells.csv.
 
-    Attributes:
-        folder: where.
-        cells: the rows of cells.csv.
-        skipped: names of cells that were frozen as not finite.
-        was_there: whether the folder held the same export already, and was left as it is.
+    `skipped` are the names of cells that were frozen as not finite; `was_there` says whether the
+    folder held the same export already, and was left as it is.
     """
 
     folder: Path
@@ -145,11 +142,7 @@ def _about(result: Result, coords: Mapping[str, Any], row: Mapping[str, Any]) ->
 
 
 def _check_same(part: Path, out: Path) -> None:
-    """Checks that a folder holds what it would be given, whatever became of its card.
-
-    Raises:
-        FileExistsError: naming the first file that differs, is missing, or is not of this export.
-    """
+    """Checks that a folder holds the files it would be given; FileExistsError names the first."""
     new, old = _files(part), _files(out)
     changed = {p for p in new & old if not filecmp.cmp(part / p, out / p, shallow=False)}
     if different := sorted((new ^ old) | changed):
@@ -166,11 +159,7 @@ def _files(root: Path) -> set[Path]:
 
 
 def parse_where(text: str, result: Result) -> dict[str, Any]:
-    """Coordinates from `axis=value,axis=value`, for `Result.select`.
-
-    Raises:
-        ValueError: for text of another form.
-    """
+    """Coordinates from `axis=value,axis=value`, for `Result.select`; ValueError for other text."""
     where: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         name, is_pair, value = part.partition("=")
@@ -189,12 +178,10 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m saejax.export", description=DESCRIPTION)
     parser.add_argument("workdir", help="of a run that has ended")
     parser.add_argument("--format", default="saelens", help=f"one of {', '.join(formats.FORMATS)}")
-    parser.add_argument(
-        "--out", help="folder for the export; default: export-FORMAT in the workdir"
-    )
-    parser.add_argument(
-        "--where", default="", help="the cells in question: l1=0.1,ratio=2; default: all"
-    )
+    out_help = "folder for the export; default: export-FORMAT in the workdir"
+    parser.add_argument("--out", help=out_help)
+    where_help = "the cells in question: l1=0.1,ratio=2; default: all"
+    parser.add_argument("--where", default="", help=where_help)
     parser.add_argument("--upload", metavar="OWNER/NAME", help="repository of the Hugging Face hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     args = parser.parse_args()

@@ -78,12 +78,7 @@ UNLEARNED = -1.0
 
 
 def save(sae: SAE, folder: Path) -> None:
-    """Writes the files of an SAE into a folder.
-
-    Raises:
-        ValueError: for a k below 1 where their class has one.
-        ImportError: without torch.
-    """
+    """Writes the files of an SAE into a folder; errors as `saejax.export.formats.save`."""
     torch = _torch()
     theirs = CLASSES[sae.architecture]
     params, state = for_others(sae, theirs in SEES_X), {}
@@ -148,12 +143,7 @@ def _torch() -> Any:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict.
-
-    Raises:
-        ValueError: naming the file, where it holds anything else.
-        ImportError: without torch.
-    """
+    """The tensors of a state dict; ValueError names a file that holds anything else."""
     torch = _torch()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)

@@ -26,8 +26,7 @@ def upload(folder: str | Path, repo_id: str, private: bool = False, client: Any 
         folder: of `saejax.export.command.export`.
         repo_id: "owner/name"; made where it is absent.
         private: whether it is to be seen by its owner alone.
-        client: a `huggingface_hub.HfApi`; None for one with the token of `hf auth login` or
-            HF_TOKEN.
+        client: a `huggingface_hub.HfApi`; None for one with `hf auth login`'s token or HF_TOKEN.
 
     Raises:
         ValueError: for a folder without a card, a name of another form, a repository that holds
@@ -66,12 +65,7 @@ def check_repo_id(repo_id: str) -> None:
 
 
 def _client() -> Any:
-    """A client of the hub.
-
-    Raises:
-        ImportError: without huggingface_hub.
-        PermissionError: without a token.
-    """
+    """A client of the hub; errors say what is missing for one."""
     try:
         import huggingface_hub
     except ImportError as error:

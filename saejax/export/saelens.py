@@ -148,11 +148,7 @@ def load(folder: Path) -> SAE:
 
 
 def _current(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A configuration as versions from 6 on write it, checked for what the weights cannot tell.
-
-    Raises:
-        ValueError: naming the file and the field.
-    """
+    """A configuration as versions from 6 on write it; ValueError for one that cannot be read."""
     if "sae_lens_version" not in (config.get("metadata") or {}):
         config = {RENAMED.get(name, name): value for name, value in config.items()}
         config["metadata"] = {name: config[name] for name in ABOUT if name in config}
@@ -175,11 +171,7 @@ def _current(config: dict[str, Any], path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, theirs: str) -> dict[str, Any]:
-    """The tensors of an architecture in float32, under the names of `Params`.
-
-    Raises:
-        FileNotFoundError, ValueError: naming the file.
-    """
+    """The tensors of an architecture in float32, under the names of `Params`; errors name path."""
     try:
         tensors = load_file(path)
     except SafetensorError as error:
@@ -192,11 +184,7 @@ def _read(path: Path, theirs: str) -> dict[str, Any]:
 
 
 def _k(config: Mapping[str, Any], metadata: Mapping[str, Any], path: Path) -> int:
-    """Active latents of a sample; 0 where nothing whole is said, which matters to topk alone.
-
-    Raises:
-        ValueError: for a topk SAE without.
-    """
+    """Active latents of a sample; where nothing whole is said 0, or for topk a ValueError."""
     k = config.get("k", (metadata.get("training_architecture_details") or {}).get("k", 0))
     if config["architecture"] == "topk":
         allowed = f"a whole number from 1 to d_sae={config['d_sae']}"
@@ -205,12 +193,9 @@ def _k(config: Mapping[str, Any], metadata: Mapping[str, Any], path: Path) -> in
 
 
 def _rescaled(params: Params, path: Path) -> Params:
-    """Weights of an SAE whose activations are counted in norms of its decoder rows.
-
-    Raises:
-        ValueError: for a row of norm 0; SAELens divides by it.
-    """
+    """Weights of an SAE whose activations are counted in norms of its decoder rows."""
     norms = np.linalg.norm(params.W_dec, axis=-1)
+    # SAELens divides by the norms.
     if not norms.all():
         raise ValueError(
             f"{path}: W_dec: got rows of norm 0 and rescale_acts_by_decoder_norm, allowed: others"
@@ -220,11 +205,7 @@ def _rescaled(params: Params, path: Path) -> Params:
 
 
 def _unscaled(params: Params, folder: Path, normalisation: str) -> Params:
-    """Weights for x of an SAE that saw s x.
-
-    Raises:
-        ValueError: where the inputs were transformed otherwise, or s is not known.
-    """
+    """Weights for x of an SAE that saw s x; ValueError for another normalisation or without s."""
     got = f"{folder / CONFIG}: normalize_activations: got {normalisation!r}, allowed: none, "
     if normalisation != "expected_average_only_in":
         raise ValueError(f"{got}expected_average_only_in")

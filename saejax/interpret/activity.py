@@ -25,32 +25,23 @@ _encode = jax.jit(encode)
 
 
 def shape_of(h: csc_array) -> tuple[int, int]:
-    """Rows and latents; by SciPy's types the shape of an array may be unknown."""
+    """Rows and latents."""
+    # By SciPy's types the shape of an array may be unknown.
     assert h.shape is not None
     return h.shape[0], h.shape[1]
 
 
-class Sequences(NamedTuple):
-    """Whole sequences of a store.
-
-    Attributes:
-        rows: row numbers in the store, sequence after sequence.
-        bounds: the place in `rows` at which each sequence begins, and at the end their number.
-    """
-
-    rows: Int64[np.ndarray, " rows"]
-    bounds: Int64[np.ndarray, " sequences_and_end"]
-
-
-def sequences(store: Store, n_tokens: int) -> Sequences:
+def sequences(
+    store: Store, n_tokens: int
+) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " sequences_and_end"]]:
     """Whole sequences spread evenly over a store, about n_tokens long together.
 
-    Neighbouring rows belong to one sequence as long as their positions go up by one.
+    Neighbouring rows belong to one sequence as long as their positions go up by one. As many
+    sequences are taken as have n_tokens at their mean length, all where the store has fewer.
 
-    Args:
-        store: with tokens and positions.
-        n_tokens: sequences are taken until their mean length makes this many tokens; all of them
-            where the store has fewer.
+    Returns:
+        Row numbers in the store, and the place among them at which each sequence begins, followed
+        by their number.
 
     Raises:
         ValueError: for a number below 1, and a store without tokens.
@@ -63,16 +54,14 @@ def sequences(store: Store, n_tokens: int) -> Sequences:
     chosen = np.unique(np.linspace(0, len(starts) - 1, n).round().astype(np.int64))
     starts, ends = starts[chosen], ends[chosen]
     rows = np.concatenate([np.arange(*pair) for pair in zip(starts, ends, strict=True)])
-    return Sequences(rows, np.concatenate([[0], np.cumsum(ends - starts)]))
+    return rows, np.concatenate([[0], np.cumsum(ends - starts)])
 
 
 def activity(params: Params, store: Store, rows: Int64[np.ndarray, " rows"]) -> csc_array:
     """Sparse activations [rows, d_sae] of every latent at some rows of a store.
 
-    Args:
-        params: one SAE whose encoder sees `x - b_dec`, as those of a `Result` do.
-        store: the activations that it was trained on.
-        rows: row numbers in the store.
+    The encoder of the SAE sees `x - b_dec`, as those of a `Result` do, and it was trained on the
+    activations of the store.
 
     Raises:
         ValueError: where the SAE has another d_in than the store, and where the rows so far let

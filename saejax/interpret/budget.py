@@ -18,17 +18,13 @@ class Spent(NamedTuple):
 
 
 class Budget:
-    """Requests and tokens that several threads may spend together.
+    """Requests, those that fail too, and tokens that several threads may spend together.
 
     A request reserves the most tokens it can take until it is known what it took, so the limit
     holds in whatever order answers come.
 
-    Args:
-        max_requests: to send, counting those that fail.
-        max_tokens: of prompts and answers.
-
     Raises:
-        ValueError: naming the argument, the value got and what is allowed.
+        ValueError: for limits that are not whole numbers, 0 or more.
     """
 
     def __init__(self, max_requests: int, max_tokens: int) -> None:
@@ -48,12 +44,9 @@ class Budget:
         return self._tokens + self._reserved + tokens <= self._max_tokens
 
     def reserve(self, tokens: int) -> None:
-        """Reserves one request of up to so many tokens.
+        """Reserves one request of up to so many tokens; BudgetError where it does not fit.
 
-        Waits where it does not fit as long as requests under way may return some.
-
-        Raises:
-            BudgetError: where it does not fit.
+        Waits as long as requests under way may return some tokens.
         """
         with self._settled:
             while self._requests < self._max_requests and self._reserved and not self._fits(tokens):

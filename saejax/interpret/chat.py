@@ -4,7 +4,7 @@ import json
 import random
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -54,8 +54,7 @@ class ChatSettings:
         answer_tokens: longest answer; more for models that think before they answer.
         limit: parameter that carries it; newer models take only "max_completion_tokens".
         json_mode: whether to ask the server for `response_format` JSON, which not all know.
-        max_answers: how often a latent is asked about before an answer that cannot be used is an
-            error.
+        max_answers: how often a latent is asked about before an unusable answer is an error.
         concurrency: requests under way at a time.
         max_requests: that may be sent by one labeller, counting those that fail.
         max_tokens: of prompts and answers that one labeller may spend, by the server's own count.
@@ -110,10 +109,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def read_label(answer: str) -> str | None:
-    """The label in a model's answer, None for one that says POLYSEMANTIC.
-
-    Args:
-        answer: the JSON object `{"label": "..."}`, white space around it allowed, and nothing else.
+    """The label in the answer `{"label": "..."}`, None for one that says POLYSEMANTIC.
 
     Raises:
         ValueError: for anything else; the message says what is wrong, without the answer's words.
@@ -141,11 +137,7 @@ def read_label(answer: str) -> str | None:
 
 
 def read_answer(body: bytes) -> str:
-    """The text of the first choice in the body of a chat completion.
-
-    Raises:
-        ValueError: for a body that has none, or whose text was cut; the message says what is wrong.
-    """
+    """The text of a chat completion's first choice; ValueError where it has none or was cut."""
     try:
         choice = json.loads(body)["choices"][0]
         finished, content = choice.get("finish_reason"), choice["message"]["content"]
@@ -209,8 +201,7 @@ class ChatLabeller:
         endpoint: where the model is.
         settings: which model, what it is shown and what that may cost.
         cache: folder of the answers.
-        pause: as in `saejax.interpret.endpoint.Client`.
-        jitter: likewise.
+        pause, jitter: as in `saejax.interpret.endpoint.Client`.
 
     Raises:
         ValueError: for a cache that is not a folder to write in.
@@ -257,68 +248,59 @@ class ChatLabeller:
         check_evidence(evidence)
         requests = [request_for(one, self._settings) for one in evidence]
         paths = [self._answers.path(request) for request in requests]
-        answers: dict[Path, str] = {}
+        answers: dict[Path, str | None] = {}
         missing: dict[Path, tuple[dict[str, Any], int]] = {}
         for path, request, one in zip(paths, requests, evidence, strict=True):
-            if path in answers or path in missing:
-                continue
-            answer = self._answers.find(request, read_label)
-            if answer is None:
-                missing[path] = request, one.latent
-            else:
-                answers[path] = answer
+            if path not in answers:
+                answers[path] = self._answers.find(request, read_label)
+                if answers[path] is None:
+                    missing[path] = request, one.latent
 
         def known() -> int:
-            n = sum(path in answers for path in paths)
-            if progress is not None:
-                progress(n, len(paths))
-            return n
+            return sum(answers[path] is not None for path in paths)
 
-        known()
+        def tell(path: Path | None = None, answer: str = "") -> None:
+            if path is not None:
+                answers[path] = answer
+            if progress is not None:
+                progress(known(), len(paths))
+
+        tell()
         try:
-            self._ask_all(missing, answers, known)
+            self._ask_all(missing, tell)
         except (ChatError, BudgetError) as error:
-            kept = sum(path in answers for path in paths)
             raise type(error)(
-                f"{error}; labels of {kept} of {len(paths)} latents are kept in "
+                f"{error}; labels of {known()} of {len(paths)} latents are kept in "
                 f"{str(self._answers.folder)!r}, where the same call finds them"
             ) from None
-        return [Label(read_label(answers[path]), self.name) for path in paths]
+        return [Label(read_label(answers[path] or ""), self.name) for path in paths]
 
     def _ask_all(
-        self,
-        missing: dict[Path, tuple[dict[str, Any], int]],
-        answers: dict[Path, str],
-        tell: Callable[[], Any],
+        self, missing: dict[Path, tuple[dict[str, Any], int]], tell: Callable[[Path, str], None]
     ) -> None:
-        """Adds what is missing to the answers; the first failure is raised at the end."""
+        """Tells every answer as it comes; raises the first failure when none is under way."""
         stop, failure = threading.Event(), None
-        with ThreadPoolExecutor(self._settings.concurrency) as pool:
-            under_way: dict[Future[str], Path] = {
-                pool.submit(self._ask_or_stop, request, latent, stop): path
-                for path, (request, latent) in missing.items()
-            }
+
+        def ask(path: Path) -> tuple[Path, str]:
             try:
-                while under_way:
-                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                        path, error = under_way.pop(future), future.exception()
-                        if error is None:
-                            answers[path] = future.result()
-                            tell()
-                        elif failure is None and not isinstance(error, Stopped):
-                            failure = error
+                return path, self._ask(*missing[path], stop)
+            except BaseException:
+                # Here, since this thread would begin its next request before another could tell it.
+                stop.set()
+                raise
+
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            try:
+                for future in as_completed([pool.submit(ask, path) for path in missing]):
+                    error = future.exception()
+                    if error is None:
+                        tell(*future.result())
+                    elif failure is None and not isinstance(error, Stopped):
+                        failure = error
             finally:
                 stop.set()
         if failure is not None:
             raise failure
-
-    def _ask_or_stop(self, request: dict[str, Any], latent: int, stop: threading.Event) -> str:
-        try:
-            return self._ask(request, latent, stop)
-        except BaseException:
-            # Here, since this thread would begin its next request before another could tell it.
-            stop.set()
-            raise
 
     def _ask(self, request: dict[str, Any], latent: int, stop: threading.Event) -> str:
         """Asks until there is an answer that can be used, and keeps it."""

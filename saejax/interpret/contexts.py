@@ -19,13 +19,8 @@ def contexts(
 ) -> tuple[Context, ...]:
     """Tokens around some rows, with a latent's activations; cut at the ends of a row's sequence.
 
-    Args:
-        h: activations of all latents on the sample (`saejax.interpret.activity.activity`).
-        sample: the text.
-        latent: its number.
-        rows: of the sample.
-        before: tokens before each of them, at most.
-        after: tokens behind it, at most.
+    The activations h of all latents on the sample are those of `saejax.interpret.activity`; a
+    context has at most so many tokens before and after its row.
     """
     bounds = sample.bounds
     windows = around(h, bounds, latent, rows, before, after)
@@ -54,8 +49,7 @@ def slots(
     """The rows of the sample that a viewer shows of every latent, in groups; -1 for an empty slot.
 
     Args:
-        h: as in `contexts`.
-        sample: the text.
+        h, sample: as in `contexts`.
         n_top: strongest rows, one of each sequence.
         intervals: equal intervals of activation, from 0 to the highest.
         n_interval: rows of each of them, drawn at random.

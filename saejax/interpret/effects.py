@@ -50,7 +50,7 @@ def token_effects(
         model: whose residual stream the SAE reads.
         W_dec: its decoder rows.
         k: tokens at either end, at most.
-        bins: of the histogram over all tokens.
+        bins: of the histogram.
 
     Raises:
         ValueError: for decoder rows of another width than the residual stream.

@@ -31,7 +31,7 @@ HINTS = {
 MOST_BYTES = 2**20
 FIRST_WAIT = 1.0
 # Raised while something is looked up in a body that is not JSON, or JSON of another form.
-UNREADABLE = (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError)
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 class ChatError(RuntimeError):
@@ -78,11 +78,7 @@ class Endpoint:
         self.key()
 
     def key(self) -> str | None:
-        """The key, read from the environment at every call.
-
-        Raises:
-            ValueError: where the variable is not set or holds no key.
-        """
+        """The key, read anew from the environment; ValueError where the variable holds none."""
         if self.key_variable is None:
             return None
         key = os.environ.get(self.key_variable, "")
@@ -130,12 +126,9 @@ def _is_this_machine(url: str) -> bool:
 
 
 class _Passing(Exception):
-    """A request failed for a reason that may pass.
+    """A request failed for a reason that may pass, in words without the key.
 
-    Args:
-        reason: in words, without the key.
-        wait: seconds that the server asks to wait; None where it does not say.
-        answered: whether the server refused, so that nothing can have been spent.
+    `wait` are the seconds that the server asks to wait; where it `answered`, nothing was spent.
     """
 
     def __init__(self, reason: str, wait: float | None = None, answered: bool = False) -> None:
@@ -158,7 +151,7 @@ class Client:
 
     Args:
         endpoint: where to.
-        budget: what may be spent, on every attempt.
+        budget: every attempt counts.
         pause: waits between attempts, as `pause_unless`.
         jitter: a random number from 0 to 1, which spreads the attempts of several clients.
     """
@@ -191,8 +184,7 @@ class Client:
         Raises:
             ChatError: where the server refuses, or does not answer in `max_retries + 1` attempts.
                 The message never contains the key.
-            BudgetError: where the next attempt could exceed the budget.
-            Stopped: where `stop` is set before an attempt.
+            BudgetError, Stopped: before an attempt that exceeds the budget, or is not wanted.
         """
         attempts = self._endpoint.max_retries + 1
         for attempt in range(attempts):

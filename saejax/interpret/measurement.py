@@ -28,16 +28,7 @@ class StoredText(NamedTuple):
 
 
 def stored_text(store: Store, vocabulary: tuple[str, ...], n_tokens: int) -> StoredText:
-    """About n_tokens tokens of a store, chosen by `saejax.interpret.activity.sequences`.
-
-    Args:
-        store: with tokens and positions.
-        vocabulary: text of every token id.
-        n_tokens: how many.
-
-    Raises:
-        ValueError: for a number below 1, and a store without tokens.
-    """
+    """About n_tokens tokens of a store; choice and errors are those of `activity.sequences`."""
     rows, bounds = sequences(store, n_tokens)
     return StoredText(rows, TextSample(store.token_ids(rows), bounds, vocabulary))
 
@@ -81,14 +72,9 @@ def measure(
 
 
 def halves(correlation: Float[np.ndarray, "n n"], n_top: int) -> tuple[float, float]:
-    """Mean correlation of two latents of one half, top or bottom, and of two of different halves.
+    """Mean correlation of two labelled latents of one half, top or bottom, and of both halves.
 
-    Args:
-        correlation: of the labelled latents, the n_top of high selectivity first.
-        n_top: how many these are.
-
-    Returns:
-        NaN where there is no pair.
+    The first n_top latents are the top half; NaN where there is no pair.
     """
     top = np.arange(len(correlation)) < n_top
     alike = correlation[(top[:, None] == top) & ~np.eye(len(top), dtype=bool)]
@@ -114,12 +100,10 @@ def dashboard(
         name: fit for a file name.
         coords: coordinates of the SAE.
         params: its weights.
-        measured: of it on the sample.
+        measured: of it on the text.
         labels: of `measured.chosen.latents`.
         others: names and decoder rows of the SAEs that it is compared with.
-        model: whose residual stream it reads.
-        text: the sample.
-        settings: what is shown.
+        model, text, settings: whose residual stream, on which sample, and what is shown of it.
 
     Raises:
         ValueError: for decoder rows of another width than the residual stream.

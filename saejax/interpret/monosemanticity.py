@@ -18,12 +18,8 @@ def selectivity(
 
         selectivity = mean / ln(firings + 1)
 
-    Args:
-        mean: activation of each latent over the tokens at which it is above 0.
-        firings: number of these tokens.
-
-    Returns:
-        In the units of the activations; NaN for a latent that never fires.
+    with the mean activation over the tokens at which a latent is above 0 and their number; NaN for
+    a latent that never fires.
 
     Source: "Sparse Autoencoders for Monosemanticity", section Feature Analysis.
     """
@@ -32,12 +28,7 @@ def selectivity(
 
 
 class Chosen(NamedTuple):
-    """Latents to be labelled.
-
-    Attributes:
-        top: numbers of those with the highest selectivity, the highest first.
-        bottom: numbers of those with the lowest, the lowest first.
-    """
+    """Latents to be labelled: highest selectivity, highest first, and lowest, lowest first."""
 
     top: Int64[np.ndarray, " n_top"]
     bottom: Int64[np.ndarray, " n_bottom"]
@@ -121,8 +112,7 @@ class Agreement(NamedTuple):
 
     Attributes:
         n: latents that both judged.
-        first: monosemanticity rate by the first labeller.
-        second: by the second.
+        first, second: monosemanticity rate by either labeller.
         same: share of latents on which both say the same, with its Wilson interval.
         kappa: Cohen's kappa, agreement beyond chance, with the interval of its large-sample
             standard error, which has no width where the labellers agree on all latents. NaN where
@@ -148,11 +138,8 @@ def agreement(first: Sequence[Label], second: Sequence[Label]) -> Agreement:
 
         kappa = (p_o - p_e) / (1 - p_e),   p_o = sum_i p_ii,   p_e = sum_i p_i. p_.i
 
-    and the interval kappa -+ z se with z the normal quantile 0.975.
-
-    Args:
-        first: labels of one labeller.
-        second: labels of the other, of the same latents in the same order.
+    and the interval kappa -+ z se with z the normal quantile 0.975. Both have labelled the same
+    latents in the same order.
 
     Raises:
         ValueError: for no labels, or different numbers of them.

@@ -63,13 +63,10 @@ class OfflineSettings:
 
 
 class Finding(NamedTuple):
-    """What the offline labeller found of one latent.
+    """The rule that is a latent's theme, None where no rule is, and what speaks for it.
 
-    Attributes:
-        rule: its theme, None where no rule is.
-        precision: share of the confirming contexts that obeys it; NaN without a rule.
-        background: share of all text that obeys it; NaN without a rule.
-        contexts: number of different contexts, half of which confirm.
+    `precision` is the share of the confirming contexts that obeys it, and `background` that of all
+    text; NaN without a rule. `contexts` is the number of different contexts, half of which confirm.
     """
 
     rule: Rule | None

@@ -64,7 +64,7 @@ class Found(NamedTuple):
 
     Attributes:
         rows: by table, see `KEYS`, in the order of `cells_of`.
-        arrays: `correlation/NAME` and `labelled/NAME`, the labelled latents of every SAE and the
+        arrays: of every SAE `labelled/NAME`, the labelled latents, and `correlation/NAME`, the
             correlations of their activations.
     """
 
@@ -162,6 +162,8 @@ def _rows(
     found.rows["cells"].append({**key, **_numbers(study, cell, params, measured)})
     found.arrays[f"correlation/{name}"] = measured.correlation
     found.arrays[f"labelled/{name}"] = picked.latents
+    columns = measured.statistics._asdict()
+    columns = {name: columns[name] for name in ("selectivity", "firings", "highest")}
     given = [one.label(measured.evidence) if measured.evidence else [] for one in study.labellers]
     for labeller, labels in zip(study.labellers, given, strict=True):
         by, interval = {**key, "labeller": labeller.name}, rate(labels)
@@ -174,9 +176,7 @@ def _rows(
                     **by,
                     "latent": int(latent),
                     "half": "top" if place < len(picked.top) else "bottom",
-                    "selectivity": float(measured.statistics.selectivity[latent]),
-                    "firings": int(measured.statistics.firings[latent]),
-                    "highest": float(measured.statistics.highest[latent]),
+                    **{name: column[latent].item() for name, column in columns.items()},
                     "label": POLYSEMANTIC if label.text is None else label.text,
                 }
             )

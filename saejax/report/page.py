@@ -40,15 +40,8 @@ class Picture(NamedTuple):
 class Page:
     """Text, tables and pictures of a workdir; no file is touched before `write`.
 
-    All text is escaped; pictures are embedded, so the page needs no other file.
-
-    Args:
-        workdir: the folder.
-        title: the page's first heading.
-
-    Attributes:
-        path: the folder.
-        tables: those that are kept as files, by name.
+    All text is escaped; pictures are embedded, so the page needs no other file. `path` is the
+    workdir, and `tables` are those that are kept as files, by name.
     """
 
     def __init__(self, workdir: Path, title: str) -> None:

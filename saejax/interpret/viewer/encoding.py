@@ -34,14 +34,7 @@ Columns = Mapping[str, Shaped[np.ndarray, "latents ..."]]
 
 
 class Study(NamedTuple):
-    """What the pages of one viewer have in common.
-
-    Attributes:
-        title: heading of the index.
-        note: a sentence or two on the study.
-        run: the readers' notes of this viewer are kept under this name in their browser.
-        dead_threshold: a dead latent is never above it.
-    """
+    """What the pages of one viewer have in common; see `saejax.interpret.viewer.write_viewer`."""
 
     title: str
     note: str
@@ -52,9 +45,7 @@ class Study(NamedTuple):
 def blocks(board: Dashboard, study: Study) -> Iterator[tuple[str, str]]:
     """Names and contents of the blocks of one SAE, in the order in which a page needs them.
 
-    Args:
-        board: what is shown of it; must have passed `check_dashboard`.
-        study: what it has in common with the others.
+    The dashboard must have passed `check_dashboard`.
     """
     starts = range(0, len(board.firings), PER_CHUNK)
     summary, details = _summary(board), _details(board)
@@ -116,8 +107,7 @@ def quantised(
 def shown_rows(board: Dashboard) -> tuple[UInt32[np.ndarray, "runs 2"], Bool[np.ndarray, " rows"]]:
     """The rows of the sample that some context shows.
 
-    Returns:
-        First row and length of each run of successive rows, and whether each row is in one.
+    As first row and length of each run of successive rows, and as whether each row is in one.
     """
     bounds, n_rows = board.sample.bounds, len(board.sample.tokens)
     rows = np.unique(board.rows[board.rows >= 0])

@@ -20,14 +20,8 @@ MEASURES = {"dead_share": "Dead latents", "median_density": "Median density"}
 class Entry(NamedTuple):
     """What the index shows of one SAE.
 
-    Attributes:
-        name: of the SAE.
-        coords: its coordinates.
-        latents: their number.
-        dead_share: of them.
-        median_density: of those that fire, share of tokens; None where none fires.
-        labelled: latents with a label.
-        polysemantic: latents that have no one theme, as their labeller says.
+    The median density, a share of tokens, is of the latents that fire; None where none does.
+    `labelled` latents have a theme, `polysemantic` ones have none, as their labeller says.
     """
 
     name: str
@@ -41,14 +35,14 @@ class Entry(NamedTuple):
 
 def entry(board: Dashboard) -> Entry:
     """What the index shows of one SAE."""
-    density = board.firings[board.firings > 0] / len(board.sample.tokens)
+    densities = board.firings[board.firings > 0] / len(board.sample.tokens)
     polysemantic = sum(label.polysemantic for label in board.labels.values())
     return Entry(
         name=board.name,
         coords=dict(board.coords),
         latents=len(board.firings),
         dead_share=float(board.dead.mean()),
-        median_density=float(np.median(density)) if density.size else None,
+        median_density=float(np.median(densities)) if densities.size else None,
         labelled=len(board.labels) - polysemantic,
         polysemantic=polysemantic,
     )
