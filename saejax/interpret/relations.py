@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Float
 
 from saejax.analysis.mcs.dictionaries import BLOCK
-from saejax.core.linalg import unit_rows_host
+from saejax.core.linalg import unit_rows_numpy
 from saejax.interpret.dashboard import Elsewhere, Related
 
 
@@ -44,7 +44,7 @@ def most_correlated(correlation: Float[np.ndarray, "d_sae d_sae"], k: int) -> Re
 
 def neighbours(W_dec: Float[np.ndarray, "d_sae d_in"], k: int) -> Related:
     """The latents of the same SAE with the closest decoder rows, by cosine, itself left out."""
-    unit, parts = unit_rows_host(W_dec), []
+    unit, parts = unit_rows_numpy(W_dec), []
     for first in range(0, len(unit), BLOCK):
         # Rounding can put a cosine just above 1.
         part = np.clip(unit[first : first + BLOCK] @ unit.T, -1.0, 1.0)
@@ -63,7 +63,7 @@ def elsewhere(
         name: of the other SAE.
         other: its decoder rows.
     """
-    unit, theirs = unit_rows_host(W_dec), unit_rows_host(other)
+    unit, theirs = unit_rows_numpy(W_dec), unit_rows_numpy(other)
     parts = [_largest(unit[i : i + BLOCK] @ theirs.T, 1) for i in range(0, len(unit), BLOCK)]
     latents, values = (np.concatenate(column)[:, 0] for column in zip(*parts, strict=True))
     return Elsewhere(name, latents, np.clip(values, -1.0, 1.0))
