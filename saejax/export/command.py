@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saejax.core.files import in_the_way, part_folder, refuse, settle, write_text
+from saejax.core.files import check_new_folder, in_the_way, part_folder, settle, write_text
 from saejax.core.table import Table
 from saejax.export import formats, hub
 from saejax.export.card import CARD, model_card, model_name
@@ -78,8 +78,8 @@ def export(
         out = Path(run) / f"export-{format}"
     result, out = run if isinstance(run, Result) else load(run), Path(out)
     there = in_the_way(out)
-    if there and not (out / INDEX).is_file():
-        refuse(out)
+    if not (out / INDEX).is_file():
+        check_new_folder(out)
     chosen = result.select(**(where or {}))
     cells = [
         index

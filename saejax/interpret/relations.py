@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from saejax.analysis.mcs.dictionaries import BLOCK
-from saejax.core.linalg import unit_rows_host
+from saejax.core.linalg import unit_rows_numpy
 from saejax.interpret.dashboard import Elsewhere, Related
 
 
@@ -45,7 +45,7 @@ def most_correlated(correlation: Float[np.ndarray, "d_sae d_sae"], k: int) -> Re
 
 def neighbours(W_dec: Float[np.ndarray, "d_sae d_in"], k: int) -> Related:
     """The k latents of the same SAE with the closest decoder rows, by cosine, itself left out."""
-    unit = unit_rows_host(W_dec)
+    unit = unit_rows_numpy(W_dec)
     parts = (unit[i : i + BLOCK] @ unit.T for i in range(0, len(unit), BLOCK))
     # Rounding can put a cosine just above 1.
     return _largest((np.clip(part, -1.0, 1.0) for part in parts), len(unit), k)
@@ -55,7 +55,7 @@ def elsewhere(
     W_dec: Float[np.ndarray, "d_sae d_in"], name: str, other: Float[np.ndarray, "others d_in"]
 ) -> Elsewhere:
     """The closest decoder row of another SAE, of that name, to each latent; their cosine is MCS."""
-    unit, others = unit_rows_host(W_dec), unit_rows_host(other)
+    unit, others = unit_rows_numpy(W_dec), unit_rows_numpy(other)
     cosines = (unit[i : i + BLOCK] @ others.T for i in range(0, len(unit), BLOCK))
     latents, mcs = _largest(cosines, len(others), 1, itself=True)
     return Elsewhere(name, latents[:, 0], np.clip(mcs[:, 0], -1.0, 1.0))

@@ -153,7 +153,8 @@ def test_the_gates_own_error_leaves_the_decoder_alone_and_the_penalty_the_magnit
         return jax.grad(lambda p: own.loss(p, X, swept("gated", l1), CONFIG).total)(params)
 
     free, penalised = gradient(0.0), gradient(10.0)
-    pre, h = own._gate_and_h(params, X, CONFIG, "highest")
+    pre = relu.preactivation(params, X, CONFIG)
+    h = own.activate(params, pre, 0)
     error = relu.decode(params, h) - X
     # Of the decoder the gradient is that of the reconstruction alone.
     np.testing.assert_allclose(free.W_dec, 2 / (BATCH * D_IN) * h.T @ error, atol=2e-6)

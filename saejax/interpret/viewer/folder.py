@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from saejax.core.checks import check_number
-from saejax.core.files import in_the_way, part_folder, refuse, settle, write_text
+from saejax.core.files import check_new_folder, part_folder, settle, write_text
 from saejax.interpret.dashboard import Dashboard
 from saejax.interpret.viewer.checks import check_dashboard
 from saejax.interpret.viewer.encoding import Study, blocks
@@ -45,8 +45,7 @@ def write_viewer(
             at all.
     """
     path = Path(folder)
-    if in_the_way(path):
-        refuse(path)
+    check_new_folder(path)
     threshold = check_number("dead_threshold", dead_threshold, "0 or more", lambda v: v >= 0)
     study = Study(title, note, title if run is None else run, threshold)
     with part_folder(path) as part:
