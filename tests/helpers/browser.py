@@ -3,10 +3,10 @@
 import shutil
 import time
 
-import pytest
+from helpers.late import Late
 
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-exceptions = pytest.importorskip("selenium.common.exceptions")
+webdriver = Late("selenium.webdriver", "selenium is not installed")
+exceptions = Late("selenium.common.exceptions", "selenium is not installed")
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

@@ -1,18 +1,19 @@
 """Flags and flagfiles of the baselines study."""
 
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from absl import flags
-from helpers import commands
 from helpers.commands import ROOT
 
 from saejax import Synthetic
 from saejax.experiments.baselines import __main__ as baselines
 from saejax.experiments.common import command
 
-pytest.importorskip("sklearn")
-pytest.importorskip("kmedoids")
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("sklearn", "kmedoids"))), reason="needs sklearn and kmedoids"
+)
 FLAGFILES = sorted((ROOT / "experiments" / "baselines").glob("*.flags"))
 TINY = [
     "--d_in=6",
@@ -26,12 +27,6 @@ TINY = [
     "--tsne_samples=40",
     "--decays=0.9,1",
 ]
-
-
-@pytest.fixture
-def parse():
-    with commands.parsing(baselines) as parse_afresh:
-        yield parse_afresh
 
 
 # ---------------------------------------------------------------------------------------- flags

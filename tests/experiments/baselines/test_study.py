@@ -6,6 +6,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from saejax.experiments.baselines import __main__ as baselines
 from saejax.experiments.baselines import page as page_of_baselines
 from saejax.experiments.common import command
 
-pytest.importorskip("sklearn")
-pytest.importorskip("kmedoids")
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("sklearn", "kmedoids"))), reason="needs sklearn and kmedoids"
+)
 DATA = {
     kind: Synthetic(kind, d_in=6, n_features=8, avg_active=1.5, feature_decay=0.98)
     for kind in ("uncorrelated", "correlated")
@@ -36,12 +38,6 @@ TINY = [
     "--decays=0.9,1",
 ]
 FAST = ["--datasets=uncorrelated", "--methods=kmeans,ica", "--decays=", "--seeds=0-2"]
-
-
-@pytest.fixture
-def parse():
-    with commands.parsing(baselines) as parse_afresh:
-        yield parse_afresh
 
 
 @pytest.fixture(scope="module")

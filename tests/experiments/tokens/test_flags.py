@@ -2,7 +2,6 @@
 
 import pytest
 from absl import flags
-from helpers import commands
 from helpers.commands import ROOT
 
 from saejax.data.token_table import published
@@ -21,12 +20,6 @@ TINY = [
     "--eval_every=30",
     "--own_purity=0.7",
 ]
-
-
-@pytest.fixture
-def parse():
-    with commands.parsing(tokens) as parse_afresh:
-        yield parse_afresh
 
 
 @pytest.mark.parametrize(

@@ -41,12 +41,6 @@ def drawn(monkeypatch):
     return arguments_of
 
 
-@pytest.fixture
-def parse():
-    with commands.parsing(tokens) as parse_afresh:
-        yield parse_afresh
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("tokens") / "run"

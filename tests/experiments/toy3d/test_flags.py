@@ -2,7 +2,6 @@
 
 import pytest
 from absl import flags
-from helpers import commands
 from helpers.commands import ROOT
 
 from saejax import Synthetic
@@ -21,12 +20,6 @@ TINY = [
     "--snapshot_every=60",
     "--pca_draws=3",
 ]
-
-
-@pytest.fixture
-def parse():
-    with commands.parsing(toy3d) as parse_afresh:
-        yield parse_afresh
 
 
 # ---------------------------------------------------------------------------------------- flags

@@ -38,12 +38,6 @@ FILMS = [f"film_ratio-{ratio}_l1-{l1}" for ratio in (1, 2) for l1 in ("0.01", "0
 SPEC = Synthetic("correlated", d_in=3, n_features=4, avg_active=1.5, feature_decay=0.9)
 
 
-@pytest.fixture
-def parse():
-    with commands.parsing(toy3d) as parse_afresh:
-        yield parse_afresh
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("toy3d") / "run"
