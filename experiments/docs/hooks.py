@@ -30,6 +30,18 @@ AT_HOME = re.compile(
 LINK = re.compile(r"(?<=\]\()([^)\s#]+)")
 
 
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Puts the pages of all studies into the navigation, behind those that it orders by name."""
+    pages = Path(config.docs_dir)
+    for section in config.nav or ():
+        listed = section.get("Studies", []) if isinstance(section, dict) else []
+        for page in sorted((pages / "studies").glob("*.md")) if listed else ():
+            name = page.relative_to(pages).as_posix()
+            if name not in listed:
+                listed.append(name)
+    return config
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds them to the site's own files."""
     # Under its own name it would be the start page.

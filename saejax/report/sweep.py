@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,22 @@ from saejax.core.table import Table, show
 from saejax.report.page import Page
 from saejax.results.axes import AXES
 from saejax.results.result import Result
+from saejax.results.saving import load
+
+
+def opening(path: Path, title: str) -> tuple[Page, Result]:
+    """The page of a sweep up to its best SAEs, and the sweep.
+
+    Args:
+        path: the workdir.
+        title: of the page, in which {n} is the number of SAEs.
+    """
+    result = load(path)
+    page = Page(path, title.format(n=len(result.cells())))
+    warnings(page, result)
+    page.paragraph(setting_in_words(result))
+    summary(page, result)
+    return page, result
 
 
 def warnings(page: Page, result: Result) -> None:

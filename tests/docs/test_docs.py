@@ -43,6 +43,17 @@ def blocks(page, language):
     ]
 
 
+def new_files(page):
+    """Path and text of every file that a page gives in full."""
+    # A block that begins with the sign shows a file that is there. With a semicolon before it, the
+    # site leaves it as it stands.
+    return {
+        m[2]: m[3].replace(";--8<--", "--8<--")
+        for m in FENCE.finditer(page.read_text(encoding="utf-8"))
+        if m[1] != "diff" and "/" in (m[2] or "") and not m[3].startswith("--8<--")
+    }
+
+
 def commands_in(text):
     """Module and arguments of every command of saejax in a page, or in the head of a flagfile."""
     text = re.sub(r"\\\n#?|\n#?\s+(?=--)", " ", text)
@@ -121,7 +132,10 @@ def test_every_flagfile_is_shown_on_the_page_of_its_study(flagfile):
 
 @pytest.mark.parametrize("text", [*TEXTS, *FLAGFILES], ids=name_of)
 def test_every_command_on_a_page_parses(text, tmp_path, monkeypatch):
+    made_here = {file.partition("/__main__.py")[0].replace("/", ".") for file in new_files(text)}
     for module, arguments in commands_in(text.read_text(encoding="utf-8")):
+        if module in made_here:
+            continue  # the page runs it itself, with its changes
         if module.startswith("saejax.experiments."):
             monkeypatch.chdir(ROOT)
             with parsing(importlib.import_module(f"{module}.__main__")) as parse:
@@ -156,12 +170,17 @@ def test_the_code_on_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch,
     monkeypatch.chdir(tmp_path)
     names = {"__name__": "page"}
     for title, line, code in blocks(page, "python"):
-        if title != AFTER_CHANGES:
+        if title != AFTER_CHANGES and title not in new_files(page):
             exec(compile("\n" * line + code, page, "exec"), names)
 
 
 def apply(root, page):
-    """Makes a page's changes in a copy of the library; each must fit one place."""
+    """Makes a page's changes in a copy of the library: each fits one place, or is a new file."""
+    for file, text in new_files(page).items():
+        path = root / file
+        assert not path.exists(), f"{page.name}: {file} is there already"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
     for file, line, diff in blocks(page, "diff"):
         rows = diff.splitlines()
         before, after = (
@@ -193,6 +212,17 @@ def test_the_changes_on_a_page_do_what_it_says(page, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_study_touches_its_own_folder_its_flagfile_and_its_page_alone():
+    page = PAGES / "recipes" / "study.md"
+    own = r"saejax/experiments/rates/\w+\.py|experiments/rates/\w+\.flags"
+    own += r"|experiments/docs/pages/studies/rates\.md"
+    assert blocks(page, "diff") == []
+    assert [file for file in new_files(page) if not re.fullmatch(own, file)] == []
+    assert {file.rpartition(".")[2] for file in new_files(page)} == {"py", "flags", "md"}
+
+
 def test_every_page_is_in_the_navigation():
+    # Pages of studies are put there by the site's hooks.
     listed = (DOCS / "mkdocs.yml").read_text(encoding="utf-8")
-    assert [p for p in PAGES.rglob("*.md") if p.relative_to(PAGES).as_posix() not in listed] == []
+    pages = [p.relative_to(PAGES).as_posix() for p in PAGES.rglob("*.md")]
+    assert [p for p in pages if p not in listed and not p.startswith("studies/")] == []

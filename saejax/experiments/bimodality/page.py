@@ -1,5 +1,4 @@
-"""The page of the bimodality study: a language model, its dictionaries, what these have in
-common."""
+"""The page of the bimodality study: what the dictionaries of a language model have in common."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -8,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from saejax.core.table import Table
-from saejax.experiments.bimodality import explanation_section, similarity_section
-from saejax.experiments.bimodality.view import View, read
+from saejax.experiments.bimodality import page_classes, page_mcs
+from saejax.experiments.bimodality.claims import KEYS
+from saejax.experiments.bimodality.workdir import View
 from saejax.experiments.language import figures
 from saejax.experiments.language import page as language_page
 from saejax.experiments.language.page import final_loss, nats, number
+from saejax.experiments.language.workdirs import read
 from saejax.report import sweep
 from saejax.report.page import Page
 from saejax.report.rows import over_seeds
@@ -34,7 +35,7 @@ MEASURES = (
 
 def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
-    view = read(path)
+    view = View(*read(path, KEYS))
     n = len(view.run["coords"]["l1"]) * len(view.sizes) * len(view.seeds)
     page = Page(path, f"saejax: what {n} dictionaries of one language model have in common")
     _warnings(page, view)
@@ -44,8 +45,8 @@ def build(path: Path) -> Page:
     language_page.language_model(page, view.run)
     _dictionaries(page, view)
     if view.smaller:
-        similarity_section.sections(page, view)
-        explanation_section.section(page, view)
+        page_mcs.sections(page, view)
+        page_classes.section(page, view)
     else:
         page.paragraph("There is one size only, and so nothing to compare it with.", warning=True)
     _ending(page, view)

@@ -111,7 +111,7 @@ class Claim(NamedTuple):
 
         Args:
             measure: what the figures are.
-            figures, claimed, limit, chosen_from: as in `verdict`.
+            figures: as in `verdict`, and so are claimed, limit and chosen_from.
             limit_in_words: shown for the limit where it is one a seed.
             details: what else was looked at; shown where the claim does not hold or is unclear.
         """

@@ -1,5 +1,4 @@
-"""What the commands of all studies share: their flags, one-line errors, the flagfile that
-replays."""
+"""What all commands share: flags, one-line errors, and the flagfile that repeats a run."""
 
 import re
 import sys
@@ -13,7 +12,6 @@ from typing import Any
 import jax
 from absl import app, flags, logging
 
-from saejax.core.files import held, write_text
 from saejax.core.precision import PRECISIONS
 from saejax.data.synthetic import recipe
 from saejax.data.synthetic.recipe import Synthetic
@@ -290,53 +288,6 @@ def trained(
 def dry_run(plan: Plan) -> None:
     """Prints what a run needs and how long it will take, from a short measurement."""
     print(describe_plan(plan, estimate(plan), probe(plan)))
-
-
-def continued_workdir(
-    own: flags.FlagValues, study: str, folders: Sequence[str], until_end: ExitStack
-) -> Path:
-    """The workdir of a study in stages: new, empty, or left by an interrupted run of the same
-    flags.
-
-    Args:
-        own: the study's flags.
-        study: its name.
-        folders: flags that say where stages lie, which may change when a run goes on.
-        until_end: holds the folder's lock.
-
-    Raises:
-        FileExistsError: for a finished run, and a folder of anything else.
-        BlockingIOError: for a folder that another process is using.
-        ValueError: naming each flag that differs from the interrupted run's.
-    """
-    path, text = Path(str(own["workdir"].value)), flagfile(own)
-    was_there = path.exists()
-    if not (path / "run.json").exists():
-        workdir.new_workdir(path)
-    until_end.enter_context(held(path))
-    if not ((path / "run.json").exists() and (path / "config.flags").exists()):
-        try:
-            write_text(path / "config.flags", text)
-            workdir.write_run(path, {"study": {"name": study}}, finished=False)
-        except BaseException:
-            workdir.discard(path, "config.flags", was_there)
-            raise
-        return path
-    run = workdir.read_run(path)
-    if run["finished"] or run.get("study", {}).get("name") != study:
-        raise FileExistsError(
-            f"workdir: got {str(path)!r}, which holds a run already; allowed: a folder that is "
-            f"new or empty, or an interrupted run of {study} (nothing is ever overwritten)"
-        )
-    before = (path / "config.flags").read_text(encoding="utf-8")
-    different = workdir.other_flags(text, before, folders)
-    if different:
-        raise ValueError(
-            f"workdir: got {str(path)!r}, where a run with other flags was interrupted: "
-            + "; ".join(different)
-        )
-    write_text(path / "config.flags", text)
-    return path
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How a command's process starts: beside others, and with what was compiled before."""
+"""The start of a command: joining other processes, and keeping compiled programs."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,8 @@ from typing import Any
 import jax
 from absl import flags
 
+from saejax.experiments.common.flagtable import define
+
 CACHE = "~/.cache/saejax"
 # Programs that were not used for longest go first.
 CACHE_BYTES = 2 * 2**30
@@ -14,32 +16,27 @@ CACHE_BYTES = 2 * 2**30
 
 def define_cache(own: flags.FlagValues) -> None:
     """The flag of compiled programs that are kept for the next run."""
-    flags.DEFINE_string(
-        "compilation_cache",
-        CACHE,
+    text = (
         "Folder of compiled programs, which the next run of the same "
-        "shapes does not compile again; empty: none. JAX_COMPILATION_CACHE_DIR goes before it.",
-        flag_values=own,
+        "shapes does not compile again; empty: none. JAX_COMPILATION_CACHE_DIR goes before it."
     )
+    define(own, str, compilation_cache=(CACHE, text))
 
 
 def define_distributed(own: flags.FlagValues) -> None:
     """The flags of several processes that train one sweep together."""
-    flags.DEFINE_bool(
-        "distributed",
-        False,
+    text = (
         "Train together with other processes of the same command, which must all "
-        "see the workdir. On SLURM, a TPU slice and with Open MPI they find each other.",
-        flag_values=own,
+        "see the workdir. On SLURM, a TPU slice and with Open MPI they find each other."
     )
-    flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT of the first process, where they do not.", flag_values=own
+    define(own, bool, distributed=(False, text))
+    define(own, str, coordinator=(None, "HOST:PORT of the first process, where they do not."))
+    define(
+        own,
+        int,
+        num_processes=(None, "How many there are."),
+        process_id=(None, "Which one this is."),
     )
-    for name, text in (
-        ("num_processes", "How many there are."),
-        ("process_id", "Which one this is."),
-    ):
-        flags.DEFINE_integer(name, None, text, flag_values=own)
 
 
 def begin(own: flags.FlagValues) -> None:
@@ -86,9 +83,8 @@ def _join(own: flags.FlagValues) -> None:
             f"{missing}: got nothing, allowed: a value, as {next(iter(given))} has one"
         )
     try:
-        jax.distributed.initialize(
-            given.get("coordinator"), given.get("num_processes"), given.get("process_id")
-        )
+        first, total, mine = (given.get(name) for name in names)
+        jax.distributed.initialize(first, total, mine)
     except (ValueError, RuntimeError) as error:
         raise ValueError(
             f"distributed: got True, but the processes do not find each other: {error}; allowed: "

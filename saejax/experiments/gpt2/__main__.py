@@ -8,87 +8,63 @@ analysis. The language model is GPT-2, or a small one that the study trains itse
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from absl import flags
 
 from saejax import report
-from saejax.core.files import append_rows, write_arrays, write_text
 from saejax.core.machine import machine
-from saejax.core.table import Table
-from saejax.experiments.common import command
+from saejax.experiments.common import command, study
+from saejax.experiments.common.flagtable import define, define_fields
+from saejax.experiments.common.stages import Stages, continued_workdir
 from saejax.experiments.gpt2 import claims, labels
-from saejax.experiments.language import dictionaries, pretrained
+from saejax.experiments.language import dictionaries, pretrained, workdirs
 from saejax.experiments.language import stages as language_stages
 from saejax.interpret.budget import BudgetError
 from saejax.interpret.endpoint import ChatError
 from saejax.interpret.measurement import stored_text
 from saejax.interpret.settings import InterpretSettings
-from saejax.interpret.study import Found, Study, analyse
+from saejax.interpret.study import Study, analyse
 from saejax.lm.model import hook_width
 from saejax.lm.recovered import recovery
 from saejax.lm.tokenizer import end_of_text, token_texts
-from saejax.results import workdir
-from saejax.results.result import Result
-from saejax.sae.params import SAEConfig
 from saejax.training.settings import Settings
 from saejax.training.sweep import Sweep
 
 VIEWERS = ("first", "all", "none")
 # Where stages lie, and what the last stage alone reads: may change when an interrupted run goes on.
 MAY_CHANGE = (
-    "workdir_lm",
-    "store",
-    "dictionaries",
-    "sample_tokens",
-    "eval_windows",
-    "n_labelled",
-    "least_firings",
-    "label_contexts",
-    "viewer",
-    "chat_model",
-    "chat_url",
-    "chat_key_variable",
-    "chat_cache",
-    "chat_answer_tokens",
-    "chat_max_requests",
-    "chat_max_tokens",
+    *("workdir_lm", "store", "dictionaries", "viewer"),
+    *("sample_tokens", "eval_windows", "n_labelled", "least_firings", "label_contexts"),
+    *("chat_model", "chat_url", "chat_key_variable", "chat_cache", "chat_answer_tokens"),
+    *("chat_max_requests", "chat_max_tokens"),
 )
 
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "runs/gpt2")
 language_stages.define(FLAGS, hook="blocks.3.hook_resid_pre")
 pretrained.define(FLAGS)
-flags.DEFINE_list("expansion", ["4", "8", "16", "32"], "d_sae over d_in.", flag_values=FLAGS)
+define(FLAGS, list, expansion=(["4", "8", "16", "32"], "d_sae over d_in."))
 command.define_training(
     FLAGS, l1=(0.3, 0.2), seeds=("0-2",), lr=(0.003,), steps=2000, eval_every=100
 )
 command.define_revival(FLAGS, every=500)
 dictionaries.define(FLAGS)
-DEFAULT = InterpretSettings()
-flags.DEFINE_float(
-    "dead_threshold",
-    DEFAULT.dead_threshold,
+DEAD = (
     "A latent that is never above it is dead: on held-out "
-    "batches, for resampling and in the viewer.",
-    flag_values=FLAGS,
+    "batches, for resampling and in the viewer."
 )
-for _name, _text in (
-    ("sample_tokens", "Tokens of the store on which latents are looked at, about."),
-    ("eval_windows", "Windows of validation text for the loss recovered."),
-    ("n_labelled", "Latents of highest and of lowest selectivity that are labelled, each."),
-    ("least_firings", "A latent that fires less often is not judged."),
-    ("label_contexts", "Contexts that a labeller sees, at most."),
-):
-    flags.DEFINE_integer(_name, getattr(DEFAULT, _name), _text, flag_values=FLAGS)
+define_fields(
+    FLAGS,
+    InterpretSettings,
+    dead_threshold=DEAD,
+    sample_tokens="Tokens of the store on which latents are looked at, about.",
+    eval_windows="Windows of validation text for the loss recovered.",
+    n_labelled="Latents of highest and of lowest selectivity that are labelled, each.",
+    least_firings="A latent that fires less often is not judged.",
+    label_contexts="Contexts that a labeller sees, at most.",
+)
 labels.define(FLAGS)
-flags.DEFINE_enum(
-    "viewer",
-    "first",
-    list(VIEWERS),
-    "Seeds whose SAEs have pages in the viewer.",
-    flag_values=FLAGS,
-)
+define(FLAGS, VIEWERS, viewer=("first", "Seeds whose SAEs have pages in the viewer."))
 
 
 def config() -> tuple[Sweep, Settings, InterpretSettings]:
@@ -103,25 +79,9 @@ def config() -> tuple[Sweep, Settings, InterpretSettings]:
     ways, rule = command.revival(FLAGS, FLAGS.dead_threshold)
     analysis = InterpretSettings(**command.given(FLAGS, InterpretSettings))
     with command.flag_names(ratio="expansion"):
-        sweep = Sweep(
-            l1=command.numbers(FLAGS, "l1"),
-            ratio=command.numbers(FLAGS, "expansion"),
-            seeds=command.seeds(FLAGS),
-            lr=command.one_number(FLAGS, "lr"),
-            resample=ways,
-        )
-    settings = Settings(
-        steps=FLAGS.steps,
-        batch_size=FLAGS.batch_size,
-        eval_every=FLAGS.eval_every,
-        eval_batches=FLAGS.eval_batches,
-        sae=SAEConfig(l1_reduction="sum", use_b_dec=True, init="tied"),
-        resample=rule,
-        dead_threshold=FLAGS.dead_threshold,
-        matmul_precision=FLAGS.matmul_precision,
-        cell_batch=FLAGS.cell_batch,
-    )
-    dictionaries.check_held_out(FLAGS, settings)
+        ratio, lr = command.numbers(FLAGS, "expansion"), command.one_number(FLAGS, "lr")
+        sweep = study.sweep(FLAGS, ratio=ratio, lr=lr, resample=ways)
+    settings = dictionaries.settings(FLAGS, resample=rule)
     pretrained.packing(FLAGS, bos=0)
     if "hook_resid" not in FLAGS.hook:
         raise ValueError(
@@ -136,7 +96,7 @@ def main(argv: list[str]) -> None:
     with command.one_line_errors(argv, FLAGS.workdir, stages=True) as until_end:
         sweep, settings, analysis = config()
         asked = labels.chat(FLAGS, Path(FLAGS.workdir), analysis.label_contexts)
-        stages = language_stages.Stages()
+        stages = Stages()
         loaded = pretrained.load(FLAGS, stages)
         shape = language_stages.settings(FLAGS)[0] if loaded is None else loaded.model.config
         with command.flag_names(ratio="expansion"):
@@ -145,7 +105,7 @@ def main(argv: list[str]) -> None:
             command.dry_run(plan)
             return
         # Only now, since a workdir keeps the flags that it was begun with.
-        path = command.continued_workdir(FLAGS, "gpt2", MAY_CHANGE, until_end)
+        path = continued_workdir(FLAGS, "gpt2", MAY_CHANGE, until_end)
         folder = Path(FLAGS.workdir_lm or path / "lm")
         corpus = language_stages.text(FLAGS, stages, folder / "text", loaded)
         if loaded is None:
@@ -162,25 +122,21 @@ def main(argv: list[str]) -> None:
             text = stored_text(store, vocabulary, analysis.sample_tokens)
             labellers = labels.labellers(asked, text.sample)
             losses = recovery(lm.model, corpus.validation, FLAGS.hook, cut, analysis.eval_windows)
-            study = Study(result, lm.model, store, text, labellers, losses, analysis)
+            asked_for = Study(result, lm.model, store, text, labellers, losses, analysis)
             seeds = {"first": sweep.seeds[:1], "all": sweep.seeds, "none": ()}[FLAGS.viewer]
             try:
-                found = analyse(study, seeds, path / "viewer")
+                found = analyse(asked_for, seeds, path / "viewer")
             except ChatError as error:
                 raise ValueError(f"chat_model: {error}") from None
             except BudgetError as error:
                 raise ValueError(f"chat_{error}") from None
             remarks.append(f"{len(found.rows['labels'])} labels")
+        coords = {"l1": sweep.l1, "expansion": sweep.ratio, "resample": sweep.resample}
         run = {
             "study": {"name": "gpt2", **asdict(analysis)},
             "hook": FLAGS.hook,
             "d_in": store.d,
-            "coords": {
-                "l1": sweep.l1,
-                "expansion": sweep.ratio,
-                "resample": sweep.resample,
-                "seed": sweep.seeds,
-            },
+            "coords": {**coords, "seed": sweep.seeds},
             "d_sae": result.d_sae,
             **language_stages.summary(lm, corpus),
             "packing": asdict(cut),
@@ -189,31 +145,21 @@ def main(argv: list[str]) -> None:
                 **asdict(settings),
                 "lr": sweep.lr[0],
                 "held_out": FLAGS.held_out,
-                "train_seconds": result.run["train_seconds"],
-                "flops_per_step": result.run["flops_per_step"],
+                **{name: result.run[name] for name in ("train_seconds", "flops_per_step")},
             },
             "losses": losses.of_the_model(),
             "tokens_looked_at": len(text.rows),
             "labellers": [labeller.describe() for labeller in labellers],
             **machine("flax", "optax"),
+            "stages": stages.rows,
         }
-        _write(path, run | {"stages": stages.rows}, result, found)
+        tracked = ("dead_latents", "fvu", "l0")
+        history = {f"history/{name}": result.history[name] for name in tracked}
+        arrays = {**found.arrays, **history, "steps": result.steps}
+        workdirs.write(workdirs.Contents(path, run, arrays, found.rows), claims.of_gpt2(found.rows))
         print(f"report: {report.write(path)}")
         if FLAGS.viewer != "none":
             print(f"viewer: {path / 'viewer' / 'index.html'}")
-
-
-def _write(path: Path, run: dict[str, Any], result: Result, found: Found) -> None:
-    """Leaves what was found in the workdir."""
-    judged = claims.of_gpt2(found.rows)
-    (path / "analysis").mkdir(exist_ok=True)
-    history = {f"history/{name}": result.history[name] for name in ("dead_latents", "fvu", "l0")}
-    write_arrays(path / "analysis.npz", {**found.arrays, **history, "steps": result.steps})
-    for name, table in (*((f"analysis/{n}", t) for n, t in found.rows.items()), ("claims", judged)):
-        (path / f"{name}.jsonl").unlink(missing_ok=True)
-        append_rows(path / f"{name}.jsonl", table)
-    write_text(path / "results.csv", Table(found.rows["cells"]).to_csv())
-    workdir.write_run(path, run, finished=True)
 
 
 if __name__ == "__main__":

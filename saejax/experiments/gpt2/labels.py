@@ -1,11 +1,12 @@
 """The labellers of a study: the offline one always, and a chat model where one is named."""
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from absl import flags
 
-from saejax.experiments.common import command
+from saejax.experiments.common import command, flagtable
 from saejax.interpret.answers import Answers
 from saejax.interpret.background import background
 from saejax.interpret.chat import ChatLabeller, ChatSettings
@@ -21,44 +22,26 @@ OPENAI_HOST, OPENAI_KEY = "api.openai.com", "OPENAI_API_KEY"
 
 def define(own: flags.FlagValues) -> None:
     """The flags of a chat model that labels latents beside the offline labeller."""
-    for name, default, text in (
-        (
-            "chat_model",
-            None,
-            "Model that labels latents too, as its server names it. Default: "
-            "none, labels are made offline.",
-        ),
-        ("chat_url", None, "Base URL of a chat-completions endpoint, mostly ending in /v1."),
-        (
-            "chat_key_variable",
-            None,
-            "Environment variable that holds the key; empty for a server that "
-            f"wants none. Default: {OPENAI_KEY} for {OPENAI_HOST}, to be given for any other.",
-        ),
-        (
-            "chat_cache",
-            None,
-            "Folder of the answers, which cost nothing again. Default: label-cache in the workdir.",
-        ),
-    ):
-        flags.DEFINE_string(name, default, text, flag_values=own)
-    flags.DEFINE_integer(
-        "chat_max_requests",
-        ChatSettings.max_requests,
-        "Requests that may be sent.",
-        flag_values=own,
+    model = (
+        "Model that labels latents too, as its server names it. Default: "
+        "none, labels are made offline."
     )
-    flags.DEFINE_integer(
-        "chat_max_tokens",
-        ChatSettings.max_tokens,
-        "Tokens of prompts and answers that may be spent.",
-        flag_values=own,
+    key_variable = (
+        "Environment variable that holds the key; empty for a server that "
+        f"wants none. Default: {OPENAI_KEY} for {OPENAI_HOST}, to be given for any other."
     )
-    flags.DEFINE_integer(
-        "chat_answer_tokens",
-        ChatSettings.answer_tokens,
-        "Longest answer; more for models that think.",
-        flag_values=own,
+    cache = "Folder of the answers, which cost nothing again. Default: label-cache in the workdir."
+    url = "Base URL of a chat-completions endpoint, mostly ending in /v1."
+    flagtable.define(own, str, chat_model=(None, model), chat_url=(None, url))
+    flagtable.define(own, str, chat_key_variable=(None, key_variable), chat_cache=(None, cache))
+    spent = "Tokens of prompts and answers that may be spent."
+    longest = "Longest answer; more for models that think."
+    flagtable.define(
+        own,
+        int,
+        chat_max_requests=(ChatSettings.max_requests, "Requests that may be sent."),
+        chat_max_tokens=(ChatSettings.max_tokens, spent),
+        chat_answer_tokens=(ChatSettings.answer_tokens, longest),
     )
 
 
@@ -91,22 +74,13 @@ def chat(
                 f"key of {host}, or empty (--chat_key_variable=) for none"
             )
         key_variable = OPENAI_KEY
-    named = {
-        "base_url": "chat_url",
-        "key_variable": "chat_key_variable",
-        "model": "chat_model",
-        "contexts": "label_contexts",
-    }
-    named |= {name: f"chat_{name}" for name in ("answer_tokens", "max_requests", "max_tokens")}
+    named = {"base_url": "chat_url", "contexts": "label_contexts"}
+    whole = ("answer_tokens", "max_requests", "max_tokens")
+    sizes: dict[str, Any] = {name: own[f"chat_{name}"].value for name in whole}
+    named |= {name: f"chat_{name}" for name in ("key_variable", "model", *whole)}
     with command.flag_names(**named):
         endpoint = Endpoint(own.chat_url, key_variable or None)
-        settings = ChatSettings(
-            own.chat_model,
-            contexts=contexts,
-            answer_tokens=own.chat_answer_tokens,
-            max_requests=own.chat_max_requests,
-            max_tokens=own.chat_max_tokens,
-        )
+        settings = ChatSettings(own.chat_model, contexts=contexts, **sizes)
     if own.chat_cache is None:
         return endpoint, settings, workdir / CACHE
     with command.flag_names(cache="chat_cache"):
@@ -117,7 +91,6 @@ def chat(
 def labellers(
     asked: tuple[Endpoint, ChatSettings, Path] | None, sample: TextSample
 ) -> list[Labeller]:
-    """The offline labeller for a sample, and behind it the chat labeller where one was asked
-    for."""
-    found: list[Labeller] = [OfflineLabeller(background(sample))]
-    return found if asked is None else [*found, ChatLabeller(*asked)]
+    """The offline labeller for a sample, and behind it the chat labeller that was asked for."""
+    offline = OfflineLabeller(background(sample))
+    return [offline] if asked is None else [offline, ChatLabeller(*asked)]

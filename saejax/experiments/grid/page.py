@@ -5,18 +5,13 @@ from pathlib import Path
 from saejax.experiments.grid import claims
 from saejax.experiments.grid.figures import beside_published, comparisons
 from saejax.report.page import Page
-from saejax.report.sweep import claimed, ending, setting_in_words, summary, warnings
+from saejax.report.sweep import claimed, ending, opening
 from saejax.results.figures import architectures, frontier, heatmaps, training, variants
-from saejax.results.saving import load
 
 
 def build(path: Path) -> Page:
     """The page of a grid; arguments and errors as in `saejax.report.write`."""
-    result = load(path)
-    page = Page(path, f"saejax: {len(result.cells())} sparse autoencoders, one sweep")
-    warnings(page, result)
-    page.paragraph(setting_in_words(result))
-    summary(page, result)
+    page, result = opening(path, "saejax: {n} sparse autoencoders, one sweep")
     if result.run.get("study", {}).get("name") == "grid":
         claimed(page, claims.of_grid(result))
     compared = comparisons(result)

@@ -11,10 +11,12 @@ from jaxtyping import Float
 from saejax.data.store.manifest import DTYPES
 from saejax.data.store.reader import Store
 from saejax.data.store.source import StoreSource
-from saejax.experiments.common import command, process
-from saejax.experiments.language import stages as language_stages
+from saejax.experiments.common import command, process, study
+from saejax.experiments.common.flagtable import define as define_flags
+from saejax.experiments.common.stages import Stages
 from saejax.results import workdir
 from saejax.results.result import Result
+from saejax.sae.params import SAEConfig
 from saejax.training.loop import check_saving, train
 from saejax.training.plan import Plan
 from saejax.training.planning import make_plan
@@ -24,36 +26,35 @@ from saejax.training.sweep import Sweep
 
 def define(own: flags.FlagValues) -> None:
     """The flags of the stage besides those of every sweep."""
-    flags.DEFINE_string(
-        "dictionaries",
-        None,
+    folder = (
         "Folder of the trained dictionaries, made where it is absent. Default: "
-        "dictionaries in the workdir.",
-        flag_values=own,
+        "dictionaries in the workdir."
     )
-    flags.DEFINE_integer("batch_size", 512, "Activations in a batch.", flag_values=own)
-    flags.DEFINE_integer("eval_batches", 16, "Held-out batches in an evaluation.", flag_values=own)
+    define_flags(own, str, dictionaries=(None, folder))
+    batch_size, eval_batches = "Activations in a batch.", "Held-out batches in an evaluation."
+    define_flags(own, int, batch_size=(512, batch_size), eval_batches=(16, eval_batches))
+    define_flags(own, float, held_out=(0.02, "Share of the activations never trained on."))
     process.define_cache(own)
-    flags.DEFINE_float(
-        "held_out", 0.02, "Share of the activations never trained on.", flag_values=own
-    )
 
 
-def check_held_out(own: flags.FlagValues, settings: Settings) -> None:
-    """Refuses a share of held-out rows that leaves too few to evaluate on.
+def settings(own: flags.FlagValues, **others: Any) -> Settings:
+    """The settings of the sweep that the flags describe; `others` as in `study.settings`.
 
     Raises:
-        ValueError: naming the flag, the value got and what is allowed.
+        ValueError: naming the flag, as for a share of held-out rows too small to evaluate on.
     """
+    sae = SAEConfig(l1_reduction="sum", use_b_dec=True, init="tied")
+    training = study.settings(own, sae=sae, **others)
     if not 0 <= own.held_out < 1:
         raise ValueError(f"held_out: got {own.held_out}, allowed: a share from 0 to below 1")
-    held_out, needed = round(own.held_out * own.rows), settings.eval_batches * settings.batch_size
+    held_out, needed = round(own.held_out * own.rows), own.eval_batches * own.batch_size
     if held_out < needed:
         raise ValueError(
             f"held_out: got {own.held_out}, which holds out {held_out} of rows={own.rows}; "
-            f"allowed: {needed} or more, for eval_batches={settings.eval_batches} of "
-            f"batch_size={settings.batch_size}"
+            f"allowed: {needed} or more, for eval_batches={own.eval_batches} of "
+            f"batch_size={own.batch_size}"
         )
+    return training
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,13 @@ def planned(own: flags.FlagValues, d_in: int, sweep: Sweep, settings: Settings) 
 
 def trained(
     own: flags.FlagValues,
-    stages: language_stages.Stages,
+    stages: Stages,
     folder: Path,
     store: Store,
     sweep: Sweep,
     settings: Settings,
 ) -> Result:
-    """The trained dictionaries, those of an earlier run, or those of an interrupted one that goes
-    on.
+    """The dictionaries: trained now, those of an earlier run, or of one that goes on.
 
     Raises:
         ValueError: for a folder of other settings or another store.

@@ -2,11 +2,13 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from saejax.experiments.common import command
-from saejax.experiments.language.stages import Stages
+from saejax.experiments.common.flagtable import define as define_flags
+from saejax.experiments.common.stages import Stages
 from saejax.lm.corpus import Corpus, unigram_entropy
 from saejax.lm.gpt2 import DTYPES, SIZES, Pretrained, load_gpt2
 from saejax.lm.harvest import Packing
@@ -18,35 +20,21 @@ TRAINED = "trained"
 
 def define(own: flags.FlagValues) -> None:
     """The flags of the model and of how its text is cut."""
-    for name, default, text in (
-        (
-            "lm",
-            TRAINED,
-            f"The language model: {TRAINED} for one that the study trains itself, or "
-            f"GPT-2: {', '.join(SIZES)}, owner/name of a model of the Hugging Face hub, or a "
-            "folder with its files. With GPT-2 the flags of size and training of a small one say "
-            "nothing.",
-        ),
-        (
-            "lm_revision",
-            None,
-            "Commit of the hub's model. Default: a pinned one for the four published models.",
-        ),
-    ):
-        flags.DEFINE_string(name, default, text, flag_values=own)
-    flags.DEFINE_enum(
-        "lm_dtype", "float32", list(DTYPES), "Its weights in memory.", flag_values=own
+    lm = (
+        f"The language model: {TRAINED} for one that the study trains itself, or "
+        f"GPT-2: {', '.join(SIZES)}, owner/name of a model of the Hugging Face hub, or a "
+        "folder with its files. With GPT-2 the flags of size and training of a small one say "
+        "nothing."
     )
-    flags.DEFINE_bool(
-        "bos", False, "Whether every window of text begins with <|endoftext|>.", flag_values=own
-    )
-    flags.DEFINE_bool(
-        "drop_first",
-        False,
+    revision = "Commit of the hub's model. Default: a pinned one for the four published models."
+    first = (
         "Whether the first position of every window is left out: GPT-2's "
-        "activations there are many times as long as all others.",
-        flag_values=own,
+        "activations there are many times as long as all others."
     )
+    bos = "Whether every window of text begins with <|endoftext|>."
+    define_flags(own, str, lm=(TRAINED, lm), lm_revision=(None, revision))
+    define_flags(own, list(DTYPES), lm_dtype=("float32", "Its weights in memory."))
+    define_flags(own, bool, bos=(False, bos), drop_first=(False, first))
 
 
 def load(own: flags.FlagValues, stages: Stages) -> Pretrained | None:
@@ -57,10 +45,10 @@ def load(own: flags.FlagValues, stages: Stages) -> Pretrained | None:
             than the model's; as `load_gpt2`.
     """
     if own.lm == TRAINED:
-        if own.lm_revision is not None:
-            raise ValueError(f"lm_revision: got {own.lm_revision!r}, allowed: only with --lm=NAME")
-        if own.lm_dtype != "float32":
-            raise ValueError(f"lm_dtype: got {own.lm_dtype!r}, allowed: only with --lm=NAME")
+        for name in ("lm_revision", "lm_dtype"):
+            value = own[name].value
+            if value != own[name].default:
+                raise ValueError(f"{name}: got {value!r}, allowed: only with --lm=NAME")
         return None
     if own.tokenizer is not None:
         raise ValueError(
@@ -68,24 +56,19 @@ def load(own: flags.FlagValues, stages: Stages) -> Pretrained | None:
         )
     with stages.stage("language model", Path(own.lm), False) as remarks:
         with command.flag_names(name="lm", revision="lm_revision"):
-            found = load_gpt2(
-                own.lm,
-                revision=own.lm_revision,
-                dtype=own.lm_dtype,
-                matmul_precision=own.lm_matmul_precision,
-            )
-        most = found.model.config.context
+            precision: Any = {"dtype": own.lm_dtype, "matmul_precision": own.lm_matmul_precision}
+            loaded = load_gpt2(own.lm, revision=own.lm_revision, **precision)
+        most = loaded.model.config.context
         if own.context > most:
             raise ValueError(f"context: got {own.context}, allowed: up to the model's {most}")
         remarks.append(
-            f"revision {found.about['revision']}, {n_parameters(found.model.config):,} parameters"
+            f"revision {loaded.about['revision']}, {n_parameters(loaded.model.config):,} parameters"
         )
-    return found
+    return loaded
 
 
 def as_trained(pretrained: Pretrained, corpus: Corpus) -> TrainedLM:
-    """The model in the form in which a study has its own: without a training, with where it is
-    from."""
+    """The model as one that a study trained, with its source in the place of a training."""
     run = {
         "config": asdict(pretrained.model.config),
         "pretrained": dict(pretrained.about),

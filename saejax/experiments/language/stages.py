@@ -1,4 +1,4 @@
-"""Flags and stages that the studies of a language model share: text, model, activations.
+"""The first stages of a study of a language model: text, model, activations, and their flags.
 
 A stage whose folder is whole is reused, one that was interrupted goes on, and one that was made
 with other settings is an error that names them. Nothing is overwritten.
@@ -6,10 +6,7 @@ with other settings is an error that names them. Nothing is overwritten.
 
 import hashlib
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,8 @@ from saejax.core.precision import PRECISIONS
 from saejax.data.store.manifest import DTYPES, MANIFEST, StoreConfig, read_manifest
 from saejax.data.store.reader import Store
 from saejax.data.store.writer import StoreWriter
+from saejax.experiments.common.flagtable import define as define_flags
+from saejax.experiments.common.stages import Stages
 from saejax.lm.corpus import (
     Corpus,
     HuggingFace,
@@ -46,89 +45,57 @@ HARVEST_TOKENS = 8192
 TEXTS = ("stdlib", "folder", "hub")
 
 
-class Stages:
-    """What each stage of a study did: printed as it ends, kept for `run.json`."""
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-
-    @contextmanager
-    def stage(self, name: str, path: Path, reused: bool) -> Iterator[list[str]]:
-        """Times a stage and says what it made or skipped; takes remarks to print with it."""
-        started, remarks = time.perf_counter(), []
-        yield remarks
-        seconds = time.perf_counter() - started
-        self.rows.append({"stage": name, "reused": reused, "seconds": seconds})
-        done = "skipped, reused" if reused else f"done in {seconds:.0f} s,"
-        print(f"{name}: {done} {path}{''.join(f'; {text}' for text in remarks)}", flush=True)
-
-
 def define(own: flags.FlagValues, hook: str) -> None:
     """The flags of text, model and activations; the defaults are those of the quick runs."""
-    for name, default, text in (
-        ("workdir_lm", None, "Folder of text and language model. Default: lm in the workdir."),
-        ("store", None, "Folder of the activations. Default: store in the workdir."),
-        ("folder", None, "Folder of text files."),
-        ("pattern", "*.txt", "Which files of the folder."),
-        ("dataset", None, "Data set of the Hugging Face hub, as owner/name."),
-        ("subset", None, "Configuration of the data set."),
-        ("split", "train", "Part of the data set."),
-        ("column", "text", "Column that holds the text."),
-        ("revision", None, "Commit of the data set."),
-        (
-            "tokenizer",
-            None,
-            "A tokenizer.json, or a model of the hub that has one, such as "
-            "openai-community/gpt2. Default: byte pairs are learned from the text.",
-        ),
-        ("tokenizer_revision", None, "Commit of that model."),
-        ("hook", hook, "Which activation of the language model is studied."),
-    ):
-        flags.DEFINE_string(name, default, text, flag_values=own)
-    flags.DEFINE_enum(
-        "text",
-        "stdlib",
-        list(TEXTS),
-        "Python's standard library, the text files of --folder, or a --dataset of the hub.",
-        flag_values=own,
+    tokenizer = (
+        "A tokenizer.json, or a model of the hub that has one, such as "
+        "openai-community/gpt2. Default: byte pairs are learned from the text."
     )
-    flags.DEFINE_integer("n_documents", None, "Documents read. Default: all.", flag_values=own)
-    flags.DEFINE_float("validation_share", 0.1, "Share of the documents held out.", flag_values=own)
-    flags.DEFINE_integer("vocab_size", 4096, "Number of tokens that are learned.", flag_values=own)
-    flags.DEFINE_integer(
-        "tokenizer_documents",
-        None,
-        "Documents that tokens are learned from. Default: all.",
-        flag_values=own,
+    texts = "Python's standard library, the text files of --folder, or a --dataset of the hub."
+    define_flags(
+        own,
+        str,
+        workdir_lm=(None, "Folder of text and language model. Default: lm in the workdir."),
+        store=(None, "Folder of the activations. Default: store in the workdir."),
+        folder=(None, "Folder of text files."),
+        pattern=("*.txt", "Which files of the folder."),
+        dataset=(None, "Data set of the Hugging Face hub, as owner/name."),
+        subset=(None, "Configuration of the data set."),
+        split=("train", "Part of the data set."),
+        column=("text", "Column that holds the text."),
+        revision=(None, "Commit of the data set."),
+        tokenizer=(None, tokenizer),
+        tokenizer_revision=(None, "Commit of that model."),
+        hook=(hook, "Which activation of the language model is studied."),
     )
-    for name, default, text in (
-        ("context", 128, "Longest sequence of the language model."),
-        ("n_layers", 6, "Its blocks."),
-        ("d_model", 32, "Width of its residual stream."),
-        ("d_mlp", 128, "Width of its MLPs."),
-        ("n_heads", 4, "Its attention heads."),
-        ("lm_steps", 3000, "Its training steps."),
-        ("lm_batch_size", 16, "Windows in one of them."),
-        ("lm_warmup_steps", 150, "Steps in which its learning rate rises."),
-        ("lm_eval_every", 250, "Steps between its evaluations and checkpoints."),
-        ("lm_eval_windows", 256, "Windows in an evaluation."),
-        ("lm_seed", 0, "Seed of its weights and batches."),
-        ("rows", 1_000_000, "Activations harvested, from the beginning of the training text."),
-        ("rows_per_shard", 65_536, "Activations in a file."),
-    ):
-        flags.DEFINE_integer(name, default, text, flag_values=own)
-    flags.DEFINE_float(
-        "lm_lr", 1e-2, "Highest learning rate of the language model.", flag_values=own
+    define_flags(own, TEXTS, text=("stdlib", texts))
+    define_flags(own, PRECISIONS, lm_matmul_precision=("highest", "Operands of its products."))
+    define_flags(own, list(DTYPES), store_dtype=("float16", "Numbers in the store."))
+    define_flags(
+        own,
+        int,
+        n_documents=(None, "Documents read. Default: all."),
+        vocab_size=(4096, "Number of tokens that are learned."),
+        tokenizer_documents=(None, "Documents that tokens are learned from. Default: all."),
+        context=(128, "Longest sequence of the language model."),
+        n_layers=(6, "Its blocks."),
+        d_model=(32, "Width of its residual stream."),
+        d_mlp=(128, "Width of its MLPs."),
+        n_heads=(4, "Its attention heads."),
+        lm_steps=(3000, "Its training steps."),
+        lm_batch_size=(16, "Windows in one of them."),
+        lm_warmup_steps=(150, "Steps in which its learning rate rises."),
+        lm_eval_every=(250, "Steps between its evaluations and checkpoints."),
+        lm_eval_windows=(256, "Windows in an evaluation."),
+        lm_seed=(0, "Seed of its weights and batches."),
+        rows=(1_000_000, "Activations harvested, from the beginning of the training text."),
+        rows_per_shard=(65_536, "Activations in a file."),
     )
-    flags.DEFINE_enum(
-        "lm_matmul_precision",
-        "highest",
-        list(PRECISIONS),
-        "Operands of its products.",
-        flag_values=own,
-    )
-    flags.DEFINE_enum(
-        "store_dtype", "float16", list(DTYPES), "Numbers in the store.", flag_values=own
+    define_flags(
+        own,
+        float,
+        validation_share=(0.1, "Share of the documents held out."),
+        lm_lr=(1e-2, "Highest learning rate of the language model."),
     )
 
 
@@ -138,18 +105,11 @@ def source(own: flags.FlagValues) -> TextSource:
     Raises:
         ValueError: naming the flag that is missing or too many.
     """
-    needs = {"folder": "folder", "hub": "dataset"}
-    for text, name in needs.items():
-        given = own[name].value is not None
-        if given != (own.text == text):
-            raise ValueError(
-                f"{name}: got {own[name].value!r}, allowed: "
-                + (
-                    f"a name, with --text={text}"
-                    if own.text == text
-                    else f"only with --text={text}"
-                )
-            )
+    for text, name in (("folder", "folder"), ("hub", "dataset")):
+        needed, given = own.text == text, own[name].value
+        if needed != (given is not None):
+            allowed = f"{'a name,' if needed else 'only'} with --text={text}"
+            raise ValueError(f"{name}: got {given!r}, allowed: {allowed}")
     if own.text == "folder":
         return TextFolder(own.folder, own.pattern)
     if own.text == "hub":
@@ -181,16 +141,10 @@ def settings(own: flags.FlagValues, vocab_size: int | None = None) -> tuple[GPTC
         matmul_precision=own.lm_matmul_precision,
     )
     hook_width(config, own.hook)
+    names: list[str] = [field.name for field in fields(LMSettings) if f"lm_{field.name}" in own]
+    given: dict[str, Any] = {name: own[f"lm_{name}"].value for name in names}
     try:
-        training = LMSettings(
-            steps=own.lm_steps,
-            batch_size=own.lm_batch_size,
-            lr=own.lm_lr,
-            warmup_steps=own.lm_warmup_steps,
-            eval_every=own.lm_eval_every,
-            eval_windows=own.lm_eval_windows,
-            seed=own.lm_seed,
-        )
+        training = LMSettings(**given)
     except ValueError as error:
         # The flags carry the prefix that the settings do not need.
         raise ValueError(f"lm_{error}") from None
@@ -216,34 +170,28 @@ def text(
     """
     chosen = source(own)
     learned = {"documents": own.tokenizer_documents, "vocab_size": own.vocab_size}
-    about = (
-        {"name": own.tokenizer, "revision": own.tokenizer_revision} if own.tokenizer else learned
-    )
+    named = {"name": own.tokenizer, "revision": own.tokenizer_revision}
+    about = named if own.tokenizer else learned
     if pretrained is not None:
-        about = {name: pretrained.about[name] for name in ("name", "revision")}
-    wanted = {
-        "source": chosen.describe(),
-        "tokenizer": about,
-        "validation_share": own.validation_share,
-    }
+        about = {name: pretrained.about[name] for name in named}
+    share = own.validation_share
+    wanted = {"source": chosen.describe(), "tokenizer": about, "validation_share": share}
     reused = (folder / "corpus.json").exists()
     with stages.stage("text", folder, reused) as remarks:
         if reused:
             corpus = load_corpus(folder)
-            found = {name: corpus.manifest.get(name) for name in wanted}
-            refuse("workdir_lm", folder, differences(wanted, found))
+            there = {name: corpus.manifest.get(name) for name in wanted}
+            refuse("workdir_lm", folder, differences(wanted, there))
         else:
             if pretrained is not None:
                 tokenizer = pretrained.tokenizer()
             elif own.tokenizer:
                 tokenizer = find_tokenizer(own.tokenizer, own.tokenizer_revision)
             else:
-                kept = (d for d in chosen.documents() if not is_validation(d, own.validation_share))
+                kept = (text for text in chosen.documents() if not is_validation(text, share))
                 some = islice(kept, own.tokenizer_documents or None)
                 tokenizer = train_tokenizer(some, own.vocab_size)
-            corpus = build_corpus(
-                chosen, tokenizer, folder, validation_share=own.validation_share, about=about
-            )
+            corpus = build_corpus(chosen, tokenizer, folder, validation_share=share, about=about)
         remarks.append(
             f"{corpus.manifest['text_megabytes']:.1f} MB, {corpus.train.size:,} training tokens "
             f"and {corpus.validation.size:,} for validation, {corpus.vocab_size:,} different ones"
@@ -316,32 +264,24 @@ def activations(
             store = Store.open(folder, verify=True)
             refuse("store", folder, store.config.differences(config))
         else:
-            _harvest(own, lm, corpus, folder, config, cut)
+            with StoreWriter(folder, config) as writer:
+                _harvest(writer, lm, corpus, cut, own.rows)
             store = Store.open(folder)
         remarks.append(f"{len(store):,} rows of {store.d} numbers at {own.hook}")
     return store
 
 
 def _harvest(
-    own: flags.FlagValues,
-    lm: TrainedLM,
-    corpus: Corpus,
-    folder: Path,
-    config: StoreConfig,
-    packing: Packing,
+    writer: StoreWriter, lm: TrainedLM, corpus: Corpus, packing: Packing, stop: int
 ) -> None:
-    with StoreWriter(folder, config) as writer, tqdm(total=own.rows, desc="activations") as bar:
-        bar.update(writer.rows_stored)
-        for rows in harvest(
-            lm.model,
-            corpus.train,
-            corpus.train_documents,
-            own.hook,
-            start=writer.rows_stored,
-            stop=own.rows,
-            packing=packing,
-            batch_size=max(1, min(64, HARVEST_TOKENS // packing.context)),
-        ):
+    """Writes the activations of the first rows that the store does not have yet."""
+    at_once = max(1, min(64, HARVEST_TOKENS // packing.context))
+    start = writer.rows_stored
+    cut: dict[str, Any] = {"start": start, "stop": stop, "packing": packing, "batch_size": at_once}
+    text, hook = (corpus.train, corpus.train_documents), writer.config.hook
+    with tqdm(total=stop, desc="activations") as bar:
+        bar.update(start)
+        for rows in harvest(lm.model, *text, hook, **cut):
             writer.append(rows.activations, rows.token_ids, rows.positions)
             bar.update(len(rows.token_ids))
         writer.finish()

@@ -9,7 +9,8 @@ from absl import flags
 
 from saejax.core.files import write_text
 from saejax.core.precision import PRECISIONS
-from saejax.experiments.common import command
+from saejax.experiments.common import command, stages
+from saejax.experiments.common.flagtable import define
 from saejax.experiments.grid import __main__ as grid
 from saejax.results.compare import agreement
 from saejax.results.workdir import write_run
@@ -20,17 +21,12 @@ METRICS = ("mmcs_true_to_dict", "fvu", "dead_latents")
 FLAGS = flags.FlagValues()
 command.define_workdir(FLAGS, "runs/precision")
 grid.define_sweep(FLAGS)
-flags.DEFINE_list(
-    "precisions",
-    ["tf32", "bf16"],
-    f"Compared with matmul_precision, of: {', '.join(PRECISIONS)}.",
-    flag_values=FLAGS,
-)
+OTHERS = f"Compared with matmul_precision, of: {', '.join(PRECISIONS)}."
+define(FLAGS, list, precisions=(["tf32", "bf16"], OTHERS))
 
 
 def main(argv: list[str]) -> None:
-    """Trains the grid at each precision, in folders of the workdir, and prints how far they
-    differ."""
+    """Trains the grid at each precision, a folder each, and prints how far they differ."""
     with command.one_line_errors(argv, FLAGS.workdir, stages=True) as until_end:
         others = command.chosen(FLAGS, "precisions", PRECISIONS)
         sweep, data, settings = grid.config(FLAGS)
@@ -46,17 +42,12 @@ def main(argv: list[str]) -> None:
             command.dry_run(plan)
             print(f"this {1 + len(others)} times, once for each precision")
             return
-        path = command.continued_workdir(FLAGS, "precision", (), until_end)
+        path = stages.continued_workdir(FLAGS, "precision", (), until_end)
         results = {}
         for name in (settings.matmul_precision, *others):
-            results[name] = train(
-                sweep,
-                data,
-                replace(settings, matmul_precision=name),
-                workdir=path / name,
-                study={"name": "grid"},
-                **command.saving(FLAGS),
-            )
+            at_precision = replace(settings, matmul_precision=name)
+            kept = {"workdir": path / name, "study": {"name": "grid"}, **command.saving(FLAGS)}
+            results[name] = train(sweep, data, at_precision, **kept)
         reference = results.pop(settings.matmul_precision)
         table = agreement(reference, results, METRICS)
         write_text(path / "agreement.csv", table.to_csv())

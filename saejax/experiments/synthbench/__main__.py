@@ -3,14 +3,16 @@
 python -m saejax.experiments.synthbench --flagfile=experiments/synthbench/reduced.flags
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
 
-from saejax import report
 from saejax.data.synthetic.recipe import Synthetic
 from saejax.data.synthetic.synthsaebench import synthsaebench_16k
-from saejax.experiments.common import architecture_flags, command, process
+from saejax.experiments.common import architecture_flags, command, process, study
+from saejax.experiments.common.flagtable import define
+from saejax.results.result import Result
 from saejax.sae.params import SAEConfig
 from saejax.sae.registry import KINDS, Matryoshka
 from saejax.sae.revival import Resample
@@ -24,38 +26,33 @@ PREFIXES = (1 / 32, 1 / 8, 1 / 2, 1.0)
 PUBLISHED_K = (25,)
 # Which architectures revive dead latents by which flag; JumpReLU's paper has no such thing.
 RESAMPLED, HELPED = ("relu", "gated"), ("topk", "batchtopk", "matryoshka")
+WINDOW = (
+    "Steps in which a latent must have been silent before. Default: 10, "
+    "or resample_every where that is less."
+)
+AUX_AFTER = (
+    "Steps of silence from which the auxiliary loss revives latents, of topk, "
+    "batchtopk and matryoshka; 0 is never."
+)
 
 
 def define_sweep(own: flags.FlagValues) -> None:
     """The flags of the study; defaults are the published values where there are any."""
-    flags.DEFINE_integer(
-        "scale",
-        1,
-        "By what the 16384 published features are divided, of: 1, 4, 16, 64.",
-        flag_values=own,
-    )
-    flags.DEFINE_list("ratio", ["0.25"], "d_sae over n_features, one number.", flag_values=own)
+    define(own, list, ratio=(["0.25"], "d_sae over n_features, one number."))
     command.define_training(
         own, l1=(0.0025,), seeds=("0-4",), lr=(0.0003,), steps=195_000, eval_every=5000
     )
-    for name, whole, text in (
-        ("batch_size", 1024, "Samples in a batch."),
-        ("eval_batches", 100, "Batches of an evaluation."),
-        ("resample_every", 0, "Steps between Anthropic's revivals, of relu and gated; 0 is never."),
-        (
-            "resample_window",
-            None,
-            "Steps in which a latent must have been silent before. Default: 10, "
-            "or resample_every where that is less.",
-        ),
-        (
-            "aux_after",
-            1000,
-            "Steps of silence from which the auxiliary loss revives latents, of topk, "
-            "batchtopk and matryoshka; 0 is never.",
-        ),
-    ):
-        flags.DEFINE_integer(name, whole, text, flag_values=own)
+    every = "Steps between Anthropic's revivals, of relu and gated; 0 is never."
+    define(
+        own,
+        int,
+        scale=(1, "By what the 16384 published features are divided, of: 1, 4, 16, 64."),
+        batch_size=(1024, "Samples in a batch."),
+        eval_batches=(100, "Batches of an evaluation."),
+        resample_every=(0, every),
+        resample_window=(None, WINDOW),
+        aux_after=(1000, AUX_AFTER),
+    )
     architecture_flags.define(own)
     own.set_default("architecture", list(KINDS))
     for name in ("bandwidth", "initial_threshold"):
@@ -92,12 +89,10 @@ def revival(own: flags.FlagValues) -> tuple[dict[str, str], Resample]:
     """
     names = command.chosen(own, "architecture", list(KINDS))
     ways = dict.fromkeys(names, "off")
-    for readers, flag, way in (
-        (RESAMPLED, "resample_every", "anthropic"),
-        (HELPED, "aux_after", "auxk"),
-    ):
-        if own[flag].value:
-            ways |= {name: way for name in names if name in readers}
+    if own.resample_every:
+        ways |= {name: "anthropic" for name in names if name in RESAMPLED}
+    if own.aux_after:
+        ways |= {name: "auxk" for name in names if name in HELPED}
     resampled, helped = ({*names} & {*group} for group in (RESAMPLED, HELPED))
     with command.flag_names(**{"resample window": "resample_window"}):
         rule = Resample(
@@ -115,42 +110,27 @@ def config(own: flags.FlagValues = FLAGS) -> tuple[Sweep, dict[str, Synthetic], 
         ValueError: naming the flag, the value got and what is allowed.
     """
     ways, rule = revival(own)
-    sweep = Sweep(
-        **sparsity(own),
-        ratio=command.one_number(own, "ratio"),
-        seeds=command.seeds(own),
-        lr=command.one_number(own, "lr"),
-        resample=ways,
-    )
-    settings = Settings(
-        steps=own.steps,
-        batch_size=own.batch_size,
-        eval_every=own.eval_every,
-        eval_batches=own.eval_batches,
-        sae=SAEConfig(l1_reduction="sum", use_b_dec=True, init="tied"),
-        resample=rule,
-        matmul_precision=own.matmul_precision,
-        cell_batch=own.cell_batch,
-    )
+    ratio, lr = (command.one_number(own, name) for name in ("ratio", "lr"))
+    sweep = study.sweep(own, **sparsity(own), ratio=ratio, lr=lr, resample=ways)
+    sae = SAEConfig(l1_reduction="sum", use_b_dec=True, init="tied")
+    settings = study.settings(own, sae=sae, resample=rule)
     return sweep, {DATASET: synthsaebench_16k(own.scale)}, settings
+
+
+def said(result: Result) -> Iterator[str]:
+    """The best SAE of each architecture."""
+    for name in result.coords["architecture"]:
+        best = study.best(result, "f1", architecture=name)
+        if best is None:
+            yield f"{name}: every cell was frozen as not finite"
+        else:
+            yield f"{result.in_words(best)}: best F1 {best['f1']:.3f}, L0 {best['l0']:.2f}"
 
 
 def main(argv: list[str]) -> None:
     """Trains, measures, and leaves the report in the workdir."""
-    with command.one_line_errors(argv, FLAGS.workdir):
-        study = {"name": "synthbench", "scale": FLAGS.scale}
-        result = command.trained(FLAGS, *config(), study=study)
-        if result is None:
-            return
-        page = report.write(FLAGS.workdir)
-    for name in result.coords["architecture"]:
-        try:
-            best = result.best("f1", architecture=name)
-        except ValueError:
-            print(f"{name}: every cell was frozen as not finite")
-            continue
-        print(f"{result.in_words(best)}: best F1 {best['f1']:.3f}, L0 {best['l0']:.2f}")
-    print(f"report: {page}")
+    about = {"scale": FLAGS.scale}
+    study.run(argv, FLAGS, "synthbench", lambda: (*config(), about), said=said)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from saejax.report.page import Page
 from saejax.results.figures import heatmaps, variants
 from saejax.results.plots import sweep as sweep_plots
 from saejax.results.result import Result, Snapshots
-from saejax.results.saving import load
 
 SAMPLES = 12
 # Samples behind the measured frequencies of the features.
@@ -30,12 +29,7 @@ FREQUENCY_SAMPLES = 16_384
 
 def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
-    result = load(path)
-    n = len(result.cells())
-    page = Page(path, f"saejax: {n} sparse autoencoders in three dimensions")
-    sweep.warnings(page, result)
-    page.paragraph(sweep.setting_in_words(result))
-    sweep.summary(page, result)
+    page, result = sweep.opening(path, "saejax: {n} sparse autoencoders in three dimensions")
     _data(page, result)
     page.heading("What the SAEs learned")
     for variant in variants(result):

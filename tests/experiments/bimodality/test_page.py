@@ -10,9 +10,9 @@ from helpers.bimodality_workdir import CLASSES, LABELS, make
 
 from saejax.analysis.mcs import MaxCosine
 from saejax.core.files import append_rows, read_rows
-from saejax.experiments.bimodality import explanation_figures
-from saejax.experiments.bimodality import explanation_section as explained
+from saejax.experiments.bimodality import figures_classes
 from saejax.experiments.bimodality import page as bimodality
+from saejax.experiments.bimodality import page_classes as explained
 from saejax.experiments.language import figures
 from saejax.report import rows
 from saejax.report.page import Page
@@ -281,14 +281,14 @@ def test_latents_are_scattered_and_counted(page, arrays):
 
 def test_firing_colours_latents_by_their_effect():
     frequency, effect = np.array([[0.0, 0.01, 0.1, 1.0]]), np.array([[0.0, 3.0, 1.0, nan]])
-    panel = explanation_figures.Firing(
+    panel = figures_classes.Firing(
         "t", np.array([[0.1, 0.2, 0.3, 0.4]]), frequency, effect, np.array([3.0])
     )
-    ax = explanation_figures.firing([panel], 0.5, 1e-3).axes[0]
+    ax = figures_classes.firing([panel], 0.5, 1e-3).axes[0]
     dots = {line.get_color(): line.get_xydata() for line in ax.lines if line.get_marker() == "."}
-    np.testing.assert_allclose(dots[explanation_figures.ABOVE], [[-2, 0.2]])
-    np.testing.assert_allclose(dots[explanation_figures.BELOW], [[-1, 0.3]])
-    np.testing.assert_allclose(dots[explanation_figures.UNMEASURED], [[0, 0.4]])
+    np.testing.assert_allclose(dots[figures_classes.ABOVE], [[-2, 0.2]])
+    np.testing.assert_allclose(dots[figures_classes.BELOW], [[-1, 0.3]])
+    np.testing.assert_allclose(dots[figures_classes.UNMEASURED], [[0, 0.4]])
     ((x, y),) = dots["0.3"]
     assert x < -3.2
     assert y == 0.1
@@ -305,25 +305,21 @@ def test_effects_are_in_units_of_a_random_direction(page, arrays):
     ]
     medians = [line.get_ydata()[0] for line in ax.lines if line.get_color() == "black"]
     assert [v for v in medians if np.isclose(v, expected).any()] == pytest.approx(expected)
-    limits = [
-        line.get_ydata()[0] for line in ax.lines if line.get_color() == explanation_figures.ABOVE
-    ]
+    limits = [line.get_ydata()[0] for line in ax.lines if line.get_color() == figures_classes.ABOVE]
     assert limits == [2.0, 2.0]
     assert ax.get_yscale() == "log"
     groups = {"low MCS": (np.array([1e9, 1e-9]), np.array([nan]))}
-    figure = explanation_figures.effects(
-        [explanation_figures.Effects("t", groups, np.array([nan]))]
-    )
+    figure = figures_classes.effects([figures_classes.Effects("t", groups, np.array([nan]))])
     low, high = figure.axes[0].get_ylim()
-    assert low > explanation_figures.SHOWN[0] / 10
-    assert high < explanation_figures.SHOWN[1] * 10
+    assert low > figures_classes.SHOWN[0] / 10
+    assert high < figures_classes.SHOWN[1] * 10
 
 
 def test_classes_are_stacked_shares():
     shares = {name: np.full((2, 1, 2), nan) for name in CLASSES}
     for name, values in zip(CLASSES, (0.1, 0.2, 0.3, 0.4), strict=True):
         shares[name][:, 0, 0] = values - 0.1, values + 0.1
-    ax = explanation_figures.classes(shares, np.array([[[5, 0]], [[6, 0]]]), [64]).axes[0]
+    ax = figures_classes.classes(shares, np.array([[[5, 0]], [[6, 0]]]), [64]).axes[0]
     np.testing.assert_allclose(heights(ax), [10, 0, 20, 0, 30, 0, 40, 0])
     np.testing.assert_allclose([bar.get_y() for bar in ax.patches][::2], [0, 10, 30, 60])
     assert texts(ax)[:4] == ["10 ± 14", "20 ± 14", "30 ± 14", "40 ± 14"]

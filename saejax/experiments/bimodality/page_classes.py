@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 
 from saejax.analysis.mcs import CLASSES
-from saejax.experiments.bimodality import explanation_figures
-from saejax.experiments.bimodality.view import View
+from saejax.experiments.bimodality import figures_classes
+from saejax.experiments.bimodality.workdir import View
 from saejax.report.page import Page
 from saejax.report.rows import Rows, numbers, over_seeds, span
 
@@ -90,24 +90,19 @@ def support(rows: Rows, d_sae: int, n_seeds: int) -> str:
         d_sae: the size.
         n_seeds: how many seeds there are; all of them have to agree.
     """
-    head = f"d_sae {d_sae:,}: "
-    found = [row["supported"] for row in rows]
+    head, found = f"d_sae {d_sae:,}: ", [row["supported"] for row in rows]
     measured, low = (int(np.nansum(numbers(rows, name))) for name in ("low_n_measured", "low_n"))
     if not low:
         return f"{head}no latent has a low MCS, there is nothing to explain."
     if not measured:
         return f"{head}none of the {low:,} latents with a low MCS was measured."
-    shares = {
-        name: int(np.nansum(numbers(rows, f"low_count_{name}"))) / measured for name in CLASSES
-    }
-    figures = ", ".join(f"{name} {100 * share:.0f} %" for name, share in shares.items())
-    figures = f"Of {measured:,} measured latents with a low MCS: {figures}."
+    counts = {name: int(np.nansum(numbers(rows, f"low_count_{name}"))) for name in CLASSES}
+    shares = ", ".join(f"{name} {100 * n / measured:.0f} %" for name, n in counts.items())
+    figures = f"Of {measured:,} measured latents with a low MCS: {shares}."
     if len(found) == n_seeds and len(set(found)) == 1 and found[0] is not None:
         where = f"all {n_seeds} seeds agree" if n_seeds > 1 else "one seed"
         return f"{head}{WORDS[found[0]]} ({where}). {figures}"
-    votes = [
-        f"{n} of {n_seeds} for {name}" for name, n in Counter(found).items() if name is not None
-    ]
+    votes = [f"{n} of {n_seeds} for {name}" for name, n in Counter(found).items() if name]
     if not votes:
         return f"{head}undecided: no class holds more than half for sure. {figures}"
     return f"{head}undecided: the seeds do not agree ({', '.join(votes)}). {figures}"
@@ -123,14 +118,14 @@ def _figures(page: Page, view: View) -> None:
         effect, random = _effects(view, d)
         limit = view.column("explanation", "effect_from", [d])[:, 0]
         title = f"{d:,} against {largest:,} latents"
-        fired.append(explanation_figures.Firing(title, mcs, frequency, effect, limit))
+        fired.append(figures_classes.Firing(title, mcs, frequency, effect, limit))
         # A dead latent has no random direction to be compared with.
         known = ~np.isnan(effect)
         groups = {
             f"{side} MCS": (effect[known & where], random[known & where])
             for side, where in (("low", mcs < view.cutoff), ("high", mcs >= view.cutoff))
         }
-        compared.append(explanation_figures.Effects(title, groups, limit))
+        compared.append(figures_classes.Effects(title, groups, limit))
     if not fired:
         return
     page.figure(
@@ -138,24 +133,23 @@ def _figures(page: Page, view: View) -> None:
         "MCS of every latent against the share of tokens on which it is active; dead latents have "
         "a strip of their own. Colours: whether ablating it does more than ablating random "
         "directions.",
-        explanation_figures.firing(fired, view.cutoff, study["rare_below"]),
+        figures_classes.firing(fired, view.cutoff, study["rare_below"]),
     )
     page.figure(
         "effects",
         "Effects of live latents with low and high MCS, and of other random directions in their "
         "place, in units of a random direction's. Boxes: middle half and median; whiskers: 5th to "
-        f"95th percentile; dots: the rest. What is outside of {explanation_figures.SHOWN[0]:g} to "
-        f"{explanation_figures.SHOWN[1]:g} is drawn at these ends.",
-        explanation_figures.effects(compared),
+        f"95th percentile; dots: the rest. What is outside of {figures_classes.SHOWN[0]:g} to "
+        f"{figures_classes.SHOWN[1]:g} is drawn at these ends.",
+        figures_classes.effects(compared),
     )
     if view.rows("explanation"):
         shares = {name: _by_side(view, f"share_{name}") for name in CLASSES}
+        measured = np.nan_to_num(_by_side(view, "n_measured"))
         page.figure(
             "classes",
             "What latents with low and high MCS are, as shares of those that were measured.",
-            explanation_figures.classes(
-                shares, np.nan_to_num(_by_side(view, "n_measured")), view.smaller
-            ),
+            figures_classes.classes(shares, measured, view.smaller),
         )
 
 
@@ -168,26 +162,21 @@ def _by_side(view: View, name: str) -> np.ndarray:
 def _tables(page: Page, view: View) -> None:
     first, keys = view.tables["explanation"][0], ("l1", "d_sae", "against")
     columns = ("n", "dead", "frequency", "effect", "nats", "n_measured")
-    names = [
-        *(name for name in columns if f"low_{name}" in first),
-        *(f"share_{name}" for name in CLASSES),
-    ]
-    rows = [
-        {key: row[key] for key in keys}
-        | {"mcs": side}
-        | {name: row[f"{side}_{name}"] for name in names}
-        for row in view.tables["explanation"]
-        for side in SIDES
-    ]
+    names = [name for name in columns if f"low_{name}" in first]
+    names += [f"share_{name}" for name in CLASSES]
+    rows = []
+    for row in view.tables["explanation"]:
+        head = {key: row[key] for key in keys}
+        for side in SIDES:
+            rows.append({**head, "mcs": side, **{name: row[f"{side}_{name}"] for name in names}})
     page.paragraph(
         "Means over seeds: number of latents, share of dead ones, median frequency and median "
         "effect of the live ones (effect: a random direction's is 1; nats: per firing), number of "
         "measured latents and the shares of the classes among them."
     )
     page.table(over_seeds(rows, (*keys, "mcs"), names), "explanation")
-    rho = [
-        name for name in first if name.startswith("rho_") and not name.endswith(("_from", "_to"))
-    ]
+    ends = ("_from", "_to")
+    rho = [name for name in first if name.startswith("rho_") and not name.endswith(ends)]
     page.paragraph(
         "Spearman's rank correlation of MCS with firing frequency, with being dead (1 or 0) and "
         "with the effect, of all latents and of the live ones:"

@@ -1,7 +1,7 @@
 """Pictures of what low-MCS latents are: when they fire, what ablating them does, their classes."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.lines import Line2D
@@ -12,8 +12,9 @@ from saejax.results.plots.panels import grid, logarithmic
 
 COLOURS = {"dead": "0.72", "noise": "#fdb863", "real": "#1a9641", "idle": "#92c5de"}
 SHOWN = (0.01, 1000.0)
-ABOVE, BELOW, UNMEASURED = "#1a9641", "#d7301f", "0.65"
+ABOVE, BELOW, UNMEASURED, DEAD = "#1a9641", "#d7301f", "0.65", "0.3"
 HIGH, LOW = "#2166ac", "#e08214"
+FLIERS = {"marker": ".", "ms": 3, "mec": "none", "mfc": "0.4", "alpha": 0.5}
 
 
 class Firing(NamedTuple):
@@ -73,12 +74,8 @@ def firing(panels: Sequence[Firing], cutoff: float, rare_below: float) -> Figure
         limit = panel.effect_from[:, None]
         known = ~np.isnan(panel.effect) & ~np.isnan(limit) & ~dead
         above = known & (panel.effect >= limit)
-        for where, colour in (
-            (~known & ~dead, UNMEASURED),
-            (dead, "0.3"),
-            (known & ~above, BELOW),
-            (above, ABOVE),
-        ):
+        parts = (~known & ~dead, UNMEASURED), (dead, DEAD), (known & ~above, BELOW), (above, ABOVE)
+        for where, colour in parts:
             ax.plot(x[where], panel.mcs[where], ".", ms=4, mew=0, color=colour, alpha=0.6)
         ax.axvspan(strip - 0.5, strip + 0.5, color="0.93", zorder=0)
         ax.axhline(cutoff, color="0.5", ls=":", lw=1)
@@ -94,7 +91,7 @@ def firing(panels: Sequence[Firing], cutoff: float, rare_below: float) -> Figure
         "effect at or above the limit": ABOVE,
         "effect below the limit": BELOW,
         "effect not measured": UNMEASURED,
-        "dead": "0.3",
+        "dead": DEAD,
     }
     handles = [Line2D([], [], marker="o", ls="", ms=4, color=c, label=n) for n, c in names.items()]
     fig.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8.5)
@@ -116,40 +113,37 @@ def effects(panels: Sequence[Effects]) -> Figure:
         panels: in the order of size; the latents of all seeds in one panel.
     """
     fig, axes = grid(len(panels), 3, 3.7, 3.1, sharey=True)
+    empty: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "ha": "center",
+        "fontsize": 8,
+        "color": "0.4",
+    }
+    looks: dict[str, Any] = {
+        "widths": 0.6,
+        "whis": (5, 95),
+        "patch_artist": True,
+        "flierprops": FLIERS,
+    }
+    looks |= {"medianprops": {"color": "black"}}
     for ax, panel in zip(axes, panels, strict=True):
-        at, labels = 0, []
+        labels: list[str] = []
         for (name, pair), colour in zip(panel.groups.items(), (LOW, HIGH), strict=False):
-            for what, values, face in zip(
+            for what, effect, face in zip(
                 ("latent", "random"), pair, (colour, "0.85"), strict=True
             ):
-                values = np.clip(values[~np.isnan(values)], *SHOWN)
-                at += 1
+                effect = np.clip(effect[~np.isnan(effect)], *SHOWN)
                 labels.append(f"{name}\n{what}")
-                if not values.size:
-                    ax.annotate(
-                        "none",
-                        (at, 0.5),
-                        xycoords=("data", "axes fraction"),
-                        ha="center",
-                        fontsize=8,
-                        color="0.4",
-                    )
-                    continue
-                ax.boxplot(
-                    values,
-                    positions=[at],
-                    widths=0.6,
-                    whis=(5, 95),
-                    patch_artist=True,
-                    boxprops={"facecolor": face, "alpha": 0.7},
-                    medianprops={"color": "black"},
-                    flierprops={"marker": ".", "ms": 3, "mec": "none", "mfc": "0.4", "alpha": 0.5},
-                )
+                if effect.size:
+                    box = {"facecolor": face, "alpha": 0.7}
+                    ax.boxplot(effect, positions=[len(labels)], boxprops=box, **looks)
+                else:
+                    ax.annotate("none", (len(labels), 0.5), **empty)
         for limit in panel.effect_from[np.isfinite(panel.effect_from)]:
             ax.axhline(limit, color=ABOVE, ls="--", lw=1)
         ax.axhline(1, color="0.6", lw=0.7)
-        ax.set_xticks(range(1, at + 1), labels, fontsize=7.5)
-        ax.set_xlim(0.4, at + 0.6)
+        ax.set_xticks(range(1, len(labels) + 1), labels, fontsize=7.5)
+        ax.set_xlim(0.4, len(labels) + 0.6)
         ax.set_title(panel.title, fontsize=9)
         ax.set_ylabel("effect, random direction = 1", fontsize=8.5)
         ax.tick_params(axis="y", labelsize=8)
@@ -175,42 +169,31 @@ def classes(shares: Mapping[str, np.ndarray], n: np.ndarray, sizes: Sequence[int
     """
     n_seeds = len(n)
     fig = Figure(figsize=(max(6.0, 2.0 * len(sizes) + 1.8), 4.0), layout="constrained")
-    ax = fig.subplots()
+    ax: Any = fig.subplots()
     at = np.arange(len(sizes))[:, None] + 0.42 * np.array([-0.5, 0.5])
     bottom = np.zeros_like(at)
     for name, values in shares.items():
         mean, spread = mean_and_spread(100 * values)
         height = np.nan_to_num(mean)
         ax.bar(at.ravel(), height.ravel(), 0.38, bottom.ravel(), color=COLOURS[name], label=name)
+        looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 7.5}
+        looks["color"] = "white" if name == "real" else "black"
         for i, j in np.ndindex(at.shape):
             if height[i, j] >= 7:
-                x, y = float(at[i, j]), float(bottom[i, j])
                 sd = f" ± {spread[i, j]:.0f}" if np.isfinite(spread[i, j]) else " %"
-                text = f"{mean[i, j]:.0f}{sd}"
-                ax.text(
-                    x,
-                    y + height[i, j] / 2,
-                    text,
-                    ha="center",
-                    va="center",
-                    fontsize=7.5,
-                    color="white" if name == "real" else "black",
-                )
+                ax.text(at[i, j], bottom[i, j] + height[i, j] / 2, f"{mean[i, j]:.0f}{sd}", **looks)
         bottom = bottom + height
     for i, j in np.ndindex(at.shape):
-        x, y = float(at[i, j]), float(bottom[i, j])
-        ax.text(x, y + 1, f"{n[:, i, j].sum():.0f}", ha="center", fontsize=7.5)
+        total = f"{n[:, i, j].sum():.0f}"
+        ax.text(at[i, j], bottom[i, j] + 1, total, ha="center", fontsize=7.5)
     ax.set_xticks(at.ravel(), ["low", "high"] * len(sizes), fontsize=8)
+    below: dict[str, Any] = {
+        "xycoords": ("data", "axes fraction"),
+        "textcoords": "offset points",
+        "ha": "center",
+    }
     for i, size in enumerate(sizes):
-        ax.annotate(
-            f"d_sae {size:,}",
-            (i, 0),
-            (0, -26),
-            xycoords=("data", "axes fraction"),
-            ha="center",
-            textcoords="offset points",
-            fontsize=9,
-        )
+        ax.annotate(f"d_sae {size:,}", (i, 0), (0, -26), fontsize=9, **below)
     ax.set_xlabel("MCS", labelpad=18)
     ax.set_ylabel("share of the measured latents, %")
     ax.set_ylim(0, 108)

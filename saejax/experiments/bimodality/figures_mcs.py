@@ -1,5 +1,4 @@
-"""Pictures of maximum cosine similarities (MCS): distributions, pairs of sizes, distances,
-counts."""
+"""Pictures of maximum cosine similarities (MCS): distributions, scatter plots, counts."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -73,11 +72,19 @@ def _bars(ax: Any, counts: np.ndarray, edges: np.ndarray, colour: str, label: st
     mean, spread = mean_and_spread(counts)
     ax.bar(edges[:-1], mean, np.diff(edges), align="edge", color=colour, label=label)
     if len(counts) > 1:
-        kept = mean > 0
-        middle = (edges[:-1] + edges[1:]) / 2
-        ax.errorbar(
-            middle[kept], mean[kept], spread[kept], fmt="none", ecolor="0.2", elinewidth=0.7
-        )
+        kept, middle = mean > 0, (edges[:-1] + edges[1:]) / 2
+        looks = {"fmt": "none", "ecolor": "0.2", "elinewidth": 0.7}
+        ax.errorbar(middle[kept], mean[kept], spread[kept], **looks)
+
+
+def _finish(axes: Sequence[Any], panels: Sequence[Any], xlabel: str, ylabel: str) -> None:
+    """Titles and labels of panels, where the y axis is named on the left of each row."""
+    for ax, panel in zip(axes, panels, strict=True):
+        ax.set_title(panel.title, fontsize=9)
+        ax.set_xlabel(xlabel, fontsize=8.5)
+        ax.tick_params(labelsize=8)
+    for ax in axes[::3]:
+        ax.set_ylabel(ylabel, fontsize=8.5)
 
 
 def histograms(
@@ -108,19 +115,13 @@ def histograms(
                 y = 0.96 - i * step
                 ax.plot([low, high], [y, y], "|-", color=LAW, lw=1.2, ms=5, transform=across)
                 ax.plot([place], [y], "o", color=LAW, ms=3.5, transform=across)
-        ax.set_title(panel.title, fontsize=9)
-        ax.set_xlabel("MCS (cosine)", fontsize=8.5)
-        ax.tick_params(labelsize=8)
     axes[0].set_xlim(edges[0], 1.03)
-    for ax in axes[::3]:
-        ax.set_ylabel(f"latents per {BIN:g} of cosine", fontsize=8.5)
+    _finish(axes, panels, "MCS (cosine)", f"latents per {BIN:g} of cosine")
     n = max(len(panel.mcs) for panel in panels)
-    notes = [
-        f"bars: mean of {n} {draws}, lines: ± sd" if n > 1 else "",
-        f"dotted: cutoff {cutoff:g}",
-    ]
+    notes = [f"bars: mean of {n} {draws}, lines: ± sd" if n > 1 else ""]
     if any(len(panel.peaks) for panel in panels):
-        notes.insert(1, "red: peaks found, with intervals" + (", a row a seed" if n > 1 else ""))
+        notes.append("red: peaks found, with intervals" + (", a row a seed" if n > 1 else ""))
+    notes.append(f"dotted: cutoff {cutoff:g}")
     fig.suptitle(f"{title}\n{'; '.join(filter(None, notes))}", fontsize=10.5)
     return fig
 
@@ -150,25 +151,21 @@ def below_cutoff(panels: Sequence[BelowCutoff], cutoff: float, title: str) -> Fi
             mean, spread = mean_and_spread(random * scale[:, None])
             ax.stairs(mean, edges, color=RANDOM, lw=1.3, label="random, scaled")
             if len(random) > 1:
-                ax.stairs(
-                    mean + spread, edges, baseline=mean - spread, fill=True, color=RANDOM, alpha=0.2
-                )
+                band = {"baseline": mean - spread, "fill": True, "color": RANDOM, "alpha": 0.2}
+                ax.stairs(mean + spread, edges, **band)
             height = panel.density * n_low.mean() * FINE_BIN
             ax.plot(panel.x, height, color=LAW, lw=1.3, label="law of random ones, scaled")
             ax.set_ylim(0)
         else:
             nothing(ax, "no latent is below the cutoff")
-        ax.set_title(panel.title, fontsize=9)
-        ax.set_xlabel(f"MCS (cosine), below {cutoff:g}", fontsize=8.5)
-        ax.tick_params(labelsize=8)
     axes[0].set_xlim(edges[0], cutoff)
-    for ax in axes[::3]:
-        ax.set_ylabel(f"latents per {FINE_BIN:g} of cosine", fontsize=8.5)
-    labelled = next((ax for ax in axes if ax.patches), None)
-    if labelled is not None:
-        fig.legend(
-            *labelled.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8.5
-        )
+    axis = f"MCS (cosine), below {cutoff:g}"
+    _finish(axes, panels, axis, f"latents per {FINE_BIN:g} of cosine")
+    for ax in axes:
+        if ax.patches:
+            handles, labels = ax.get_legend_handles_labels()
+            fig.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5)
+            break
     seeds = f"\nmean ± sd over {len(panels[0].learned)} seeds" if len(panels[0].learned) > 1 else ""
     fig.suptitle(f"{title}{seeds}", fontsize=10.5)
     return fig
@@ -200,10 +197,7 @@ def scatters(panels: Sequence[Scatter], title: str) -> Figure:
 
 
 def high_and_low(high: np.ndarray, share: Intervals, sizes: Sequence[int], title: str) -> Figure:
-    """How many latents have high and low MCS, as counts and as shares.
-
-    Bars are means over seeds with their standard deviation; dots are single seeds, in the right
-    panel with their intervals.
+    """How many latents have high and low MCS, as counts and as shares, with single seeds as dots.
 
     Args:
         high: [seeds, sizes], number of latents with high MCS.
@@ -217,9 +211,8 @@ def high_and_low(high: np.ndarray, share: Intervals, sizes: Sequence[int], title
     n_seeds, width = len(high), 0.4
     low = np.array(sizes) - high
     opposite = Intervals(1 - share.value, 1 - share.high, 1 - share.low)
-    for k, (name, colour, count, shares) in enumerate(
-        (("high MCS", HIGH, high, share), ("low MCS", LOW, low, opposite))
-    ):
+    sides = (("high MCS", HIGH, high, share), ("low MCS", LOW, low, opposite))
+    for k, (name, colour, count, shares) in enumerate(sides):
         x = centre + (k - 0.5) * width
         percent = Intervals(*(100 * part for part in shares))
         for ax, numbers in zip(axes, (Intervals(count, count, count), percent), strict=True):

@@ -1,86 +1,42 @@
 """Pictures of earth mover's distances, and of numbers of every two sizes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from itertools import permutations
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import Normalize, PowerNorm
 
 from saejax.core.stats import mean_and_spread
+from saejax.experiments.common.figures import annotated
 from saejax.results.plots.figure import Figure
 from saejax.results.plots.panels import Intervals, at_sizes, dots, grid, logarithmic, nothing
 
 COLOURS = ("#2166ac", "0.45", "#e08214", "#7b3294")
 EXPECTED = "#d7301f"
-
-
-class Matrix(NamedTuple):
-    """Distances between samples, [samples, samples], NaN where there is no sample.
-
-    Attributes:
-        value: of the samples themselves, in units of cosine.
-        low: lower ends of the intervals.
-        high: their upper ends.
-    """
-
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-
-
-def _annotated(
-    ax: Any,
-    values: np.ndarray,
-    texts: Sequence[Sequence[str]],
-    cmap: Any,
-    norm: Normalize,
-    size: float,
-) -> Any:
-    """A heat map with a text in every cell that has a value."""
-    cmap = cmap.with_extremes(bad="0.9")
-    image = ax.imshow(np.ma.masked_invalid(values), cmap=cmap, norm=norm, aspect="auto")
-    for i, j in np.ndindex(values.shape):
-        if np.isfinite(values[i, j]):
-            red, green, blue, _ = cmap(norm(values[i, j]))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            ax.text(
-                j,
-                i,
-                texts[i][j],
-                ha="center",
-                va="center",
-                fontsize=size,
-                color="white" if dark else "black",
-            )
-    return image
+DISTANCE = "earth mover's distance,\nthousandths of cosine"
 
 
 def pairs(panels: Mapping[str, np.ndarray], sizes: Sequence[int]) -> Figure:
-    """Heat maps of a number from 0 to 1 of every size (down) against every larger one (to the
-    right).
+    """Heat maps of a number from 0 to 1 of every size (down) against every larger one (right).
 
     Args:
         panels: title -> [seeds, sizes, sizes], NaN where the second size is not the larger one.
         sizes: rising.
     """
-    n = len(sizes) - 1
+    n, names = len(sizes) - 1, [f"{size:,}" for size in sizes]
     fig, axes = grid(len(panels), 2, max(3.6, 0.85 * n + 1.4), max(2.4, 0.55 * n + 1.2), 0.2)
     image = None
     for ax, (title, values) in zip(axes, panels.items(), strict=True):
         mean, spread = mean_and_spread(values[:, :-1, 1:])
-        texts = [
-            [
-                f"{m:.2f}" + (f"\n±{s:.2f}" if np.isfinite(s) else "")
-                for m, s in zip(*row, strict=True)
-            ]
-            for row in zip(mean, spread, strict=True)
-        ]
-        image = _annotated(ax, mean, texts, colormaps["viridis"], Normalize(0, 1), 8)
-        ax.set_xticks(range(n), [f"{size:,}" for size in sizes[1:]])
-        ax.set_yticks(range(n), [f"{size:,}" for size in sizes[:-1]])
-        ax.set_xlabel("d_sae of the larger dictionary")
-        ax.set_ylabel("d_sae")
+        texts = [[f"{m:.2f}" for m in row] for row in mean]
+        for i, j in np.ndindex(spread.shape):
+            if np.isfinite(spread[i, j]):
+                texts[i][j] += f"\n±{spread[i, j]:.2f}"
+        image = annotated(ax, mean, texts, colormaps["viridis"], Normalize(0, 1))
+        ax.set_xticks(range(n), names[1:])
+        ax.set_yticks(range(n), names[:-1])
+        ax.set(xlabel="d_sae of the larger dictionary", ylabel="d_sae")
         ax.set_title(title, fontsize=10)
     if image is not None:
         fig.colorbar(image, ax=axes, shrink=0.9)
@@ -92,11 +48,11 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
-def distances(panels: Mapping[str, Matrix], labels: Sequence[str], title: str) -> Figure:
+def distances(panels: Mapping[str, Intervals], labels: Sequence[str], title: str) -> Figure:
     """Matrices of earth mover's distances, with intervals, on one colour scale.
 
     Args:
-        panels: title -> distances.
+        panels: title -> distances [samples, samples] in units of cosine, NaN without a sample.
         labels: of the samples.
         title: of the figure.
     """
@@ -108,25 +64,18 @@ def distances(panels: Mapping[str, Matrix], labels: Sequence[str], title: str) -
     image = None
     for ax, (name, panel) in zip(axes, panels.items(), strict=True):
         value, low, high = (1000 * x for x in panel)
-        texts = [
-            [
-                "0"
-                if i == j
-                else f"{_short(value[i, j])}\n({_short(low[i, j])} to {_short(high[i, j])})"
-                for j in range(n)
-            ]
-            for i in range(n)
-        ]
-        image = _annotated(ax, value, texts, colormaps["YlGnBu"], norm, 6.5)
+        texts = [["0"] * n for _ in range(n)]
+        for i, j in permutations(range(n), 2):
+            ends = f"{_short(low[i, j])} to {_short(high[i, j])}"
+            texts[i][j] = f"{_short(value[i, j])}\n({ends})"
+        image = annotated(ax, value, texts, colormaps["YlGnBu"], norm, 6.5)
         if not np.isfinite(value).any():
             nothing(ax, "no latent is below the cutoff")
         ax.set_xticks(range(n), labels, fontsize=8)
         ax.set_yticks(range(n), labels, fontsize=8)
         ax.set_title(name, fontsize=10)
     if image is not None:
-        fig.colorbar(
-            image, ax=axes, shrink=0.8, label="earth mover's distance,\nthousandths of cosine"
-        )
+        fig.colorbar(image, ax=axes, shrink=0.8, label=DISTANCE)
     fig.suptitle(title, fontsize=10.5)
     return fig
 
@@ -151,23 +100,15 @@ def distances_over_sizes(
         mean = 1000 * mean_and_spread(each.value)[0]
         ax.plot(centre, mean, color=COLOURS[i], lw=1, label=name)
         if i == 0:
-            mean = 1000 * mean_and_spread(expected)[0]
-            ax.plot(
-                centre,
-                mean,
-                "D",
-                color=EXPECTED,
-                ms=6,
-                mfc="none",
-                label=f"{name},\nif learned were random",
-            )
-    numbers = np.concatenate([part.ravel() for each in series.values() for part in each])
-    numbers = numbers[np.isfinite(numbers)]
-    if not numbers.size:
+            mean, label = 1000 * mean_and_spread(expected)[0], f"{name},\nif learned were random"
+            ax.plot(centre, mean, "D", color=EXPECTED, ms=6, mfc="none", label=label)
+    values = np.concatenate([part.ravel() for each in series.values() for part in each])
+    values = values[np.isfinite(values)]
+    if not values.size:
         nothing(ax, "no latent is below the cutoff")
-    elif numbers.min() > 0:
+    elif values.min() > 0:
         logarithmic(ax)
-    ax.set_ylabel("earth mover's distance,\nthousandths of cosine")
+    ax.set_ylabel(DISTANCE)
     fig.legend(loc="outside right center", fontsize=8.5)
     lines = "lines: means over seeds" if len(expected) > 1 else "lines join the sizes"
     fig.suptitle(f"{title}\ndots: seeds with intervals, {lines}", fontsize=10.5)

@@ -1,31 +1,16 @@
-"""What the workdir of a bimodality study holds, cut to the L1 whose figures are drawn."""
+"""The workdir of a bimodality study, cut to the L1 whose figures are drawn."""
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from saejax.core.files import read_rows
-from saejax.experiments.bimodality.claims import KEYS
+from saejax.experiments.language.workdirs import Contents, Rows, by_seed
 from saejax.results.plots.panels import Intervals
-from saejax.results.workdir import read_run
 
 
-class View(NamedTuple):
-    """A workdir.
-
-    Attributes:
-        path: the folder.
-        run: what run.json holds.
-        arrays: of analysis.npz.
-        tables: the rows of analysis/NAME.jsonl by name, of every l1.
-    """
-
-    path: Path
-    run: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    tables: dict[str, list[dict[str, Any]]]
+class View(Contents):
+    """A workdir, whose tables have rows of every l1 and whose figures are of one."""
 
     @property
     def l1(self) -> float:
@@ -65,38 +50,16 @@ class View(NamedTuple):
         """An array of all seeds and latents of a size, without values."""
         return np.full((len(self.seeds), d_sae), np.nan)
 
-    def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
+    def rows(self, table: str, **where: Any) -> Rows:
         """Rows of the shown l1, or of another one, that have all of these values."""
         where = {"l1": self.l1, **where}
         return [row for row in self.tables[table] if all(row[k] == v for k, v in where.items())]
 
     def column(self, table: str, name: str, sizes: Sequence[int], **where: Any) -> np.ndarray:
         """One number of all seeds and sizes, [seeds, sizes]; NaN where there is no value."""
-        found = {(row["seed"], row["d_sae"]): row for row in self.rows(table, **where)}
-        out = np.full((len(self.seeds), len(sizes)), np.nan)
-        for i, j in np.ndindex(out.shape):
-            value = found.get((self.seeds[i], sizes[j]), {}).get(name)
-            out[i, j] = np.nan if value is None else value
-        return out
+        return by_seed(self.rows(table, **where), name, self.seeds, d_sae=sizes)
 
     def intervals(self, table: str, name: str, sizes: Sequence[int], **where: Any) -> Intervals:
         """One number with its interval, [seeds, sizes]."""
         names = (name, f"{name}_from", f"{name}_to")
         return Intervals(*(self.column(table, part, sizes, **where) for part in names))
-
-
-def read(path: Path) -> View:
-    """A workdir as it is; tables that are absent have no rows.
-
-    Raises:
-        FileNotFoundError: when the folder holds no run.
-        ValueError: when the run ended before its analysis.
-    """
-    run, file = read_run(path), path / "analysis.npz"
-    if not file.exists():
-        raise ValueError(f"{file}: the run ended before its analysis, there is nothing to show")
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    files = {name: path / "analysis" / f"{name}.jsonl" for name in KEYS}
-    tables = {name: read_rows(each) if each.exists() else [] for name, each in files.items()}
-    return View(path, run, arrays, tables)
