@@ -24,7 +24,7 @@ from helpers.tiny_runs import (
     quiet,
 )
 
-from saejax import Resample, Sweep
+from saejax import Resample, Settings, Sweep
 from saejax.analysis import baseline_fits
 from saejax.data.synthetic import recipe
 from saejax.results.axes import ABSENT, AXES

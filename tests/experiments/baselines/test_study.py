@@ -232,7 +232,7 @@ def test_the_flags_of_a_run_describe_it_again(finished, grid, parse):
 
 @pytest.mark.filterwarnings("error")
 def test_failed_and_unconverged_fits_are_shown(tmp_path, parse, monkeypatch):
-    whole, drawn, draw = baselines.baselines.fit, [], page_of_baselines.plots.boxes
+    whole, drawn, draw = baselines.baselines.fit, [], page_of_baselines.figures.boxes
 
     def fit(method, x, n_components, seed, max_iter):
         found = whole(method, x, n_components, seed=seed, max_iter=max_iter)
@@ -252,7 +252,7 @@ def test_failed_and_unconverged_fits_are_shown(tmp_path, parse, monkeypatch):
         return draw(*arguments)
 
     monkeypatch.setattr(baselines.baselines, "fit", fit)
-    monkeypatch.setattr(page_of_baselines.plots, "boxes", boxes)
+    monkeypatch.setattr(page_of_baselines.figures, "boxes", boxes)
     path = tmp_path / "run"
     baselines.main(parse(*TINY, *FAST, f"--workdir={path}"))
     rows = rows_of(path / "tables" / "convergence.csv")

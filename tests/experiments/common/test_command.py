@@ -61,7 +61,7 @@ def test_a_bad_flag_ends_the_command_with_one_line(tmp_path, flag, message):
 
 def test_help_prints_the_flags_of_the_study_alone():
     out = commands.start("tokens", "--help")
-    assert "which groups of a handful of tokens" in out.stdout
+    assert "Which groups of a handful of tokens" in out.stdout
     for name in tokens.FLAGS:
         assert f"\n  --{name}: " in out.stdout or f"\n  --[no]{name}: " in out.stdout
     assert "pca_draws" not in out.stdout
