@@ -10,7 +10,17 @@ from jaxtyping import Float
 from saejax.analysis.mcs import CLASSES, MaxCosine
 from saejax.core.checks import check_whole
 from saejax.core.table import Table
-from saejax.experiments.common.claims import Claim, Side, check_tables, listed, mean, over_cells
+from saejax.experiments.common.claims import (
+    JUDGED,
+    Claim,
+    Side,
+    check_tables,
+    listed,
+    mean,
+    over_cells,
+    table_of,
+)
+from saejax.experiments.language.workdirs import by_seed
 
 # Figures of "[Research Update] Sparse Autoencoder features are bimodal".
 PEAKS = (0.3, 1.0)
@@ -29,18 +39,7 @@ HIGH_CORRELATION = 0.7
 SAME_SIDE, CLUSTER = 0.9, 0.05
 MAJORITY = 0.5
 
-COLUMNS = (
-    "claim",
-    "published",
-    "l1",
-    "measure",
-    "claimed",
-    "mean",
-    "sd",
-    "seeds",
-    "answer",
-    "details",
-)
+COLUMNS = ("claim", "published", "l1", *JUDGED, "details")
 _AGAINST_LARGEST = ("l1", "d_sae", "against", "seed")
 # The tables of the study, and what a row of each is of.
 KEYS = {
@@ -116,8 +115,7 @@ def of_bimodality(tables: Mapping[str, Sequence[Mapping[str, Any]]], d_in: int) 
         run = _Run(l1, d_in, own, sorted(sizes), sorted(seeds))
         for part in (_modes, _random, _correlated, _numbers, _shares, _explanations):
             rows += part(run)
-    renamed = ({**row, "published": row["published_at_d_in_256"]} for row in rows)
-    return Table([{name: row[name] for name in COLUMNS} for row in renamed])
+    return table_of(rows, *COLUMNS)
 
 
 class _Run(NamedTuple):
@@ -162,14 +160,13 @@ class _Run(NamedTuple):
 
     def figures(self, table: str, column: str, d: int, **where: int) -> Float[np.ndarray, " seeds"]:
         """A column of one size, NaN for seeds without a value."""
-        found = [self.find(table, seed, d, **where) for seed in self.seeds]
-        values = [rows[0].get(column) if rows else None for rows in found]
-        return np.array([np.nan if value is None else value for value in values], float)
+        found = (self.find(table, seed, d, **where) for seed in self.seeds)
+        return np.array([rows[0].get(column) if rows else None for rows in found], float)
 
     def by_size(self, table: str, column: str) -> Float[np.ndarray, "sizes seeds"]:
         """A column of all sizes but the largest."""
-        values = [self.figures(table, column, d) for d in self.smaller]
-        return np.array(values, float).reshape(len(self.smaller), len(self.seeds))
+        rows = (row for row in self.rows[table] if row["against"] == self.sizes[-1])
+        return by_seed(rows, column, self.seeds, d_sae=self.smaller).T
 
     def by_seed(self, what: str, values: Float[np.ndarray, " seeds"]) -> str:
         """Figures of one size as text."""
@@ -251,20 +248,11 @@ def _random(run: _Run) -> Iterator[dict[str, Any]]:
     def of(table: str, column: str) -> np.ndarray:
         return np.where(enough, run.by_size(table, column), np.nan)
 
-    learned, alt, learned_alt, expected, ratio, p_value = (
-        of("emd", name)
-        for name in (
-            "learned_random",
-            "random_alt",
-            "learned_alt",
-            "expected_if_random",
-            "ratio",
-            "p_value",
-        )
-    )
-    lead, learned_lead = _quotient(alt, learned), _quotient(learned_alt, learned)
+    learned, expected = of("emd", "learned_random"), of("emd", "expected_if_random")
+    ratio, p_value, ks = of("emd", "ratio"), of("emd", "p_value"), of("law", "ks_p_value")
+    lead = _quotient(of("emd", "random_alt"), learned)
+    learned_lead = _quotient(of("emd", "learned_alt"), learned)
     excess, due = _quotient(learned, expected), _quotient(ratio * expected, learned)
-    ks = of("law", "ks_p_value")
     of_ratio = "EMD of learned from random MCS / of random ones from each other"
     of_lead = "EMD of other parameters from random MCS / of learned from random ones"
     needs = f"random sets and more than {TOO_FEW} low-MCS latents"
@@ -325,14 +313,13 @@ def _correlated(run: _Run) -> Iterator[dict[str, Any]]:
             run.figures("correlation", name, d, larger=a, largest=b)
             for name in ("n", "both_high", "both_low")
         )
-        both_high, both_low = (_quotient(count, n) for count in counts)
-        details = (
-            f"high against both: {mean(both_high):.3g}, low against both: {mean(both_low):.3g}"
-        )
+        high_share, low_share = (_quotient(count, n) for count in counts)
+        shares = mean(high_share), mean(low_share)
+        details = "high against both: {:.3g}, low against both: {:.3g}".format(*shares)
         needs = "numbers of latents on one side of the cutoff against both"
         measure = f"share on one side of the cutoff against both, {where}"
-        yield _row(clusters, measure, both_high + both_low, "above", SAME_SIDE, needs, details)
-        smaller = np.minimum(both_high, both_low)
+        yield _row(clusters, measure, high_share + low_share, "above", SAME_SIDE, needs, details)
+        smaller = np.minimum(high_share, low_share)
         measure = f"share in the smaller cluster, {where}"
         yield _row(clusters, measure, smaller, "above", CLUSTER, needs, details)
 
@@ -345,10 +332,8 @@ def _numbers(run: _Run) -> Iterator[dict[str, Any]]:
     if len(run.sizes) < 3:
         return
     high, low = run.by_size("split", "high"), run.by_size("split", "low")
-    details = "; ".join(
-        run.at_sizes(f"latents with {side} MCS", counts)
-        for side, counts in (("high", high), ("low", low))
-    )
+    parts = ("latents with high MCS", high), ("latents with low MCS", low)
+    details = "; ".join(run.at_sizes(what, counts) for what, counts in parts)
     last = len(run.smaller) - 1
     steps = [*pairwise(range(last + 1)), *([(0, last)] if last > 1 else [])]
     for claim, what, counts in (

@@ -1,6 +1,5 @@
 """The page of the bimodality study: what the dictionaries of a language model have in common."""
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,8 @@ from saejax.results.plots.panels import Intervals
 # Tables whose means over seeds are shown; the others have a row a seed on the page.
 KEPT = ("cells", "split", "correlation", "explanation")
 MEASURES = (
-    "fvu",
-    "l0",
-    "dead_latents",
-    "loss",
-    "recovered_zero",
-    "recovered_mean",
-    "mmcs_to_largest",
-    "mmcs_to_other_seeds",
+    *("fvu", "l0", "dead_latents", "loss", "recovered_zero", "recovered_mean"),
+    *("mmcs_to_largest", "mmcs_to_other_seeds"),
 )
 
 
@@ -145,11 +138,6 @@ def _ending(page: Page, view: View) -> None:
             page.keep_table(Table(view.tables[name]), f"all_{name}")
     page.table(Table(view.tables["cells"]))
     page.heading("Settings")
-    page.table(Table({"setting": k, "value": v} for k, v in _settings(view.run)))
+    parts = {name: view.run[name] for name in ("study", "sweep", "store", "corpus")}
+    page.table(language_page.settings(view.run, parts))
     sweep.repeat(page, view.run)
-
-
-def _settings(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    return language_page.settings(
-        run, {name: run[name] for name in ("study", "sweep", "store", "corpus")}
-    )

@@ -1,9 +1,8 @@
 """Claims of a text, answered with numbers: the verdict, the row, and the arrays of a sweep.
 
 A row holds a claim, our mean over seeds with its standard deviation, and whether the claim holds.
-Figures are computed for every seed on its own and judged by `verdict`, each row alone. SAEs of one
-seed share their true features, so differences are taken within a seed. SAEs frozen as not finite
-are left out.
+Every row is judged alone, by figures of single seeds. SAEs of one seed share their true features,
+so differences are taken within a seed. SAEs frozen as not finite are left out.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 from scipy import stats
 
 from saejax.core.stats import mean_and_spread
+from saejax.core.table import Table
 from saejax.results.axes import SAME
 from saejax.results.result import Result
 
@@ -82,6 +82,16 @@ RARITY = "rare features are represented worse"
 RANKS = "rank correlation of firing probability and best cosine"
 
 
+# Columns that every table of claims ends with.
+JUDGED = ("measure", "claimed", "mean", "sd", "seeds", "answer")
+
+
+def table_of(rows: Iterable[Mapping[str, Any]], *columns: str) -> Table:
+    """Rows of claims with these columns, where the figure of the text is called `published`."""
+    named = [{**row, "published": row["published_at_d_in_256"]} for row in rows]
+    return Table([{name: row.get(name) for name in columns} for row in named])
+
+
 class Claim(NamedTuple):
     """What the rows of one claim share.
 
@@ -117,19 +127,20 @@ class Claim(NamedTuple):
         """
         outcome = verdict(figures, claimed, limit, chosen_from)
         shown = details if outcome["answer"].startswith(("does not hold", "unclear")) else ""
-        return self._whole(measure, f"{claimed} {limit_in_words or f'{limit:g}'}", outcome, shown)
+        side = f"{claimed} {limit_in_words or f'{limit:g}'}"
+        return self.unmeasured("") | {
+            "measure": measure,
+            "claimed": side,
+            **outcome,
+            "details": shown,
+        }
 
     def unmeasured(self, needs: str) -> dict[str, Any]:
         """A row without figures that says what it would take."""
-        nothing = {"mean": np.nan, "sd": np.nan, "seeds": 0}
-        return self._whole("", "", {**nothing, "answer": f"not measured: needs {needs}"}, "")
-
-    def _whole(
-        self, measure: str, claimed: str, outcome: dict[str, Any], details: str
-    ) -> dict[str, Any]:
-        head = {"claim": self.claim, "data": self.data, **self.variant, "measure": measure}
-        tail = {"published_at_d_in_256": self.published, "details": details}
-        return {**head, "claimed": claimed, **outcome, **tail}
+        head = {"claim": self.claim, "data": self.data, **self.variant}
+        nothing = {"measure": "", "claimed": "", "mean": np.nan, "sd": np.nan, "seeds": 0}
+        answer = {"answer": f"not measured: needs {needs}"}
+        return head | nothing | answer | {"published_at_d_in_256": self.published, "details": ""}
 
 
 def check_tables(
@@ -147,18 +158,16 @@ def check_tables(
     Raises:
         ValueError: naming the table.
     """
-    for name, own in keys.items():
-        seen = set()
+    for name, of in keys.items():
+        seen, words = set(), ", ".join(of)
         for row in tables.get(name, ()):
-            missing = [key for key in own if row.get(key) is None]
-            if missing:
-                raise ValueError(
-                    f"{name}: got a row without {missing[0]}, allowed: {', '.join(own)}"
-                )
-            at = tuple(row[key] for key in own)
-            if at in seen and name not in several:
-                raise ValueError(f"{name}: got {at} twice, allowed: each {', '.join(own)} once")
-            seen.add(at)
+            for key in of:
+                if row.get(key) is None:
+                    raise ValueError(f"{name}: got a row without {key}, allowed: {words}")
+            cell = tuple(row[key] for key in of)
+            if cell in seen and name not in several:
+                raise ValueError(f"{name}: got {cell} twice, allowed: each {words} once")
+            seen.add(cell)
 
 
 def listed(what: str, axis: str, at: Iterable[float], values: Iterable[float]) -> str:
@@ -225,8 +234,7 @@ class View(NamedTuple):
         return self.cells(self.result.final[metric])
 
     def best(self, among: Bool[np.ndarray, " ratio"] | bool = True) -> Best | None:
-        """The setting of the best mean MMCS over seeds among some ratios; None where none
-        trained."""
+        """The setting of the best mean MMCS among some ratios; None where none trained."""
         mmcs, _ = mean_and_spread(self.final("mmcs_true_to_dict"))
         mmcs[~np.broadcast_to(among, len(mmcs))] = np.nan
         if not np.isfinite(mmcs).any():

@@ -1,5 +1,4 @@
-"""The claims about dead latents, their revival, and monosemanticity of SAEs in the residual
-stream."""
+"""The claims about dead latents, their revival, and monosemantic latents."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -9,21 +8,11 @@ import numpy as np
 from jaxtyping import Float
 
 from saejax.core.table import Table
-from saejax.experiments.common.claims import Claim, check_tables
+from saejax.experiments.common.claims import JUDGED, Claim, check_tables, table_of
+from saejax.experiments.language.workdirs import by_seed
 from saejax.interpret.study import KEYS
 
-COLUMNS = (
-    "claim",
-    "published",
-    "l1",
-    "resample",
-    "measure",
-    "claimed",
-    "mean",
-    "sd",
-    "seeds",
-    "answer",
-)
+COLUMNS = ("claim", "published", "l1", "resample", *JUDGED)
 # Limits of ours, where the text gives words: percentage points that are "not much", and most
 # latents.
 NOT_MUCH = 5.0
@@ -64,9 +53,7 @@ def of_gpt2(tables: Mapping[str, Sequence[_Row]]) -> Table:
     for part in (_resampling, _larger, _smaller_l1, _clusters):
         rows += part(cells, axes, ways)
     rows += _monosemantic(list(tables.get("rates", ())), axes)
-    for row in rows:
-        row["published"] = row["published_at_d_in_256"]
-    return Table([{name: row.get(name) for name in COLUMNS} for row in rows])
+    return table_of(rows, *COLUMNS)
 
 
 def values(
@@ -74,9 +61,7 @@ def values(
 ) -> Float[np.ndarray, "seeds ratios"]:
     """A column of rows with given coordinates, NaN where there is no row or no value."""
     chosen = [row for row in rows if all(row[key] == value for key, value in where.items())]
-    found = {(row["seed"], row["ratio"]): row.get(name) for row in chosen}
-    out = [[found.get((seed, ratio)) for ratio in ratios] for seed in seeds]
-    return np.array(out, float).reshape(len(seeds), len(ratios))
+    return by_seed(chosen, name, seeds, ratio=ratios)
 
 
 _Axes = Mapping[str, list[Any]]
@@ -90,12 +75,9 @@ def _resampling(cells: Sequence[_Row], axes: _Axes, ways: list[str]) -> Iterator
     if "off" not in ways:
         return
     for way, l1 in product([way for way in ways if way != "off"], axes["l1"]):
-        claim = Claim(
-            "reviving dead latents lowers their share",
-            "",
-            {"l1": l1, "resample": way},
-            "by 8 to 23 points with resampling" if way == "on" else "",
-        )
+        text = "reviving dead latents lowers their share"
+        said = "by 8 to 23 points with resampling" if way == "on" else ""
+        claim = Claim(text, "", {"l1": l1, "resample": way}, said)
         fewer = _dead(cells, axes, l1, "off") - _dead(cells, axes, l1, way)
         for at, ratio in enumerate(axes["ratio"]):
             measure = f"% dead without, less % dead with, expansion {ratio:g}"
@@ -107,13 +89,11 @@ def _larger(cells: Sequence[_Row], axes: _Axes, ways: list[str]) -> Iterator[dic
         return
     for l1 in axes["l1"]:
         dead = _dead(cells, axes, l1, "off")
+        text = "larger dictionaries have a larger share of dead latents"
+        said = "by 20 to 22 points from expansion 4 to 32"
         ends = f"{axes['ratio'][-1]:g} less {axes['ratio'][0]:g}"
-        yield Claim(
-            "larger dictionaries have a larger share of dead latents",
-            "",
-            {"l1": l1, "resample": "off"},
-            "by 20 to 22 points from expansion 4 to 32",
-        ).row(f"% dead at expansion {ends}", dead[:, -1] - dead[:, 0], "above")
+        claim = Claim(text, "", {"l1": l1, "resample": "off"}, said)
+        yield claim.row(f"% dead at expansion {ends}", dead[:, -1] - dead[:, 0], "above")
 
 
 def _smaller_l1(cells: Sequence[_Row], axes: _Axes, ways: list[str]) -> Iterator[dict[str, Any]]:
@@ -121,12 +101,10 @@ def _smaller_l1(cells: Sequence[_Row], axes: _Axes, ways: list[str]) -> Iterator
         return
     small, large = axes["l1"][0], axes["l1"][-1]
     fewer = _dead(cells, axes, large, "off") - _dead(cells, axes, small, "off")
-    yield Claim(
-        "a smaller l1 hardly lowers the share of dead latents",
-        "",
-        {"l1": None, "resample": "off"},
-        "0.4 to 4 points more with 1e-4 than with 1e-2",
-    ).row(f"% dead at l1 {large:g} less {small:g}", fewer.mean(1), "below", NOT_MUCH)
+    text = "a smaller l1 hardly lowers the share of dead latents"
+    said = "0.4 to 4 points more with 1e-4 than with 1e-2"
+    claim = Claim(text, "", {"l1": None, "resample": "off"}, said)
+    yield claim.row(f"% dead at l1 {large:g} less {small:g}", fewer.mean(1), "below", NOT_MUCH)
 
 
 def _clusters(cells: Sequence[_Row], axes: _Axes, ways: list[str]) -> Iterator[dict[str, Any]]:
@@ -135,16 +113,11 @@ def _clusters(cells: Sequence[_Row], axes: _Axes, ways: list[str]) -> Iterator[d
             values(cells, name, axes["seed"], axes["ratio"], l1=l1, resample=way)
             for name in ("within", "across")
         )
-        yield Claim(
-            "labelled latents fall into two clusters, those of high and those of low selectivity",
-            "",
-            {"l1": l1, "resample": way},
-            "seen in a picture, not explained",
-        ).row(
-            "correlation within less across, mean over expansions",
-            (within - across).mean(1),
-            "above",
-        )
+        text = "labelled latents fall into two clusters, those of high and those of low selectivity"
+        cells_of = {"l1": l1, "resample": way}
+        claim = Claim(text, "", cells_of, "seen in a picture, not explained")
+        measure = "correlation within less across, mean over expansions"
+        yield claim.row(measure, (within - across).mean(1), "above")
 
 
 def _monosemantic(rates: Sequence[_Row], axes: _Axes) -> Iterator[dict[str, Any]]:
@@ -155,9 +128,7 @@ def _monosemantic(rates: Sequence[_Row], axes: _Axes) -> Iterator[dict[str, Any]
         share = 100 * values(
             rates, "rate", axes["seed"], axes["ratio"], l1=l1, resample=way, labeller=labeller
         )
-        yield Claim(
-            "most labelled latents are monosemantic",
-            "",
-            {"l1": l1, "resample": way},
-            published.get(way, ""),
-        ).row(f"% monosemantic by {labeller}, mean over expansions", share.mean(1), "above", MOST)
+        text, said = "most labelled latents are monosemantic", published.get(way, "")
+        measure = f"% monosemantic by {labeller}, mean over expansions"
+        claim = Claim(text, "", {"l1": l1, "resample": way}, said)
+        yield claim.row(measure, share.mean(1), "above", MOST)

@@ -3,77 +3,94 @@
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
-from saejax.core.files import read_rows
 from saejax.core.stats import LEVEL, mean_and_spread, share
 from saejax.core.table import Table
 from saejax.experiments.gpt2 import figures as pictures
 from saejax.experiments.gpt2.claims import KEYS, values
 from saejax.experiments.gpt2.published import GPT2, GPT2_EXPANSION
 from saejax.experiments.language import page as language_page
+from saejax.experiments.language.workdirs import Contents, read
 from saejax.interpret.monosemanticity import over_seeds as over_runs
 from saejax.interpret.study import name_of
 from saejax.report import sweep
 from saejax.report.page import Page
 from saejax.report.rows import over_seeds
-from saejax.results.workdir import read_run
 
 MEASURES = (
-    "dead",
-    "dead_on_sample",
-    "fires_rarely",
-    "fvu",
-    "l0",
-    "loss",
-    "recovered_zero",
-    "recovered_mean",
+    *("dead", "dead_on_sample", "fires_rarely", "fvu", "l0", "loss"),
+    *("recovered_zero", "recovered_mean"),
 )
 # Labels shown on the page, of either half of one SAE.
 LABELS_SHOWN = 25
 
 
-class View(NamedTuple):
-    """A workdir: what run.json, analysis.npz and analysis/NAME.jsonl hold."""
-
-    path: Path
-    run: dict[str, Any]
-    arrays: dict[str, np.ndarray]
-    tables: dict[str, list[dict[str, Any]]]
+class View(Contents):
+    """The workdir of a run of the study."""
 
     @property
     def coords(self) -> dict[str, list[Any]]:
         """Values of l1, expansion, resample and seed."""
         return self.run["coords"]
 
-    def grid(self, table: str, name: str, l1: float, way: str, **where: Any) -> np.ndarray:
-        """One number of all seeds and expansions, [seeds, expansions]; NaN where there is none."""
-        axes = self.coords["seed"], self.coords["expansion"]
-        return values(self.tables[table], name, *axes, l1=l1, resample=way, **where)
-
     @property
     def labellers(self) -> list[str]:
         """Names of those who labelled."""
         return list(dict.fromkeys(row["labeller"] for row in self.tables["rates"]))
 
+    def each(self, table: str, name: str, **where: Any) -> dict[tuple[str, float], np.ndarray]:
+        """One number by (way, l1), [seeds, expansions]; NaN where there is none."""
+        axes = self.coords["seed"], self.coords["expansion"]
+        return {
+            (way, l1): values(self.tables[table], name, *axes, l1=l1, resample=way, **where)
+            for way, l1 in product(self.coords["resample"], self.coords["l1"])
+        }
+
+    def picture(
+        self,
+        numbers: Mapping[tuple[str, float], np.ndarray],
+        ylabel: str,
+        published: str = "",
+        limits: tuple[float, float] | None = None,
+    ) -> Figure:
+        """Numbers by (way, l1) over the expansion factor.
+
+        Args:
+            numbers: as `each` has them.
+            ylabel: what they are.
+            published: which of the text's percentages are drawn with them, where expansions agree.
+            limits: of the y axis.
+        """
+        panels: dict[str, dict[str, np.ndarray]] = {_title(l1): {} for l1 in self.coords["l1"]}
+        for (way, l1), cells in numbers.items():
+            panels[_title(l1)][way] = cells
+        theirs: dict[str, dict[str, Any]] = {}
+        if published and tuple(self.coords["expansion"]) == GPT2_EXPANSION:
+            for (way, l1), row in _by_way(published).items():
+                theirs.setdefault(_title(l1), {})[way] = row
+        return pictures.over_expansions(panels, self.coords["expansion"], ylabel, theirs, limits)
+
+    def words(self, texts: Mapping[tuple[str, float], list[str]]) -> Table:
+        """Texts by (way, l1) as rows, a column for each expansion factor."""
+        names = [f"{v:g}x" for v in self.coords["expansion"]]
+        return Table(
+            {"reviving": way, "l1": l1, **dict(zip(names, cells, strict=True))}
+            for (way, l1), cells in texts.items()
+        )
+
 
 def build(path: Path) -> Page:
     """The page; arguments and errors as in `saejax.report.write`."""
-    run, file = read_run(path), path / "analysis.npz"
-    if not file.exists():
-        raise ValueError(f"{file}: the run ended before its analysis, there is nothing to show")
-    with np.load(file, allow_pickle=False) as stored:
-        arrays = dict(stored)
-    files = {name: path / "analysis" / f"{name}.jsonl" for name in KEYS}
-    view = View(
-        path, run, arrays, {n: read_rows(f) if f.exists() else [] for n, f in files.items()}
-    )
-    page = Page(path, f"saejax: {len(view.tables['cells'])} dictionaries of a residual stream")
+    view = View(*read(path, KEYS))
+    run, cells = view.run, view.tables["cells"]
+    page = Page(path, f"saejax: {len(cells)} dictionaries of a residual stream")
     if not run["finished"]:
         page.paragraph("This run did not finish: some of what it measures is absent.", warning=True)
-    frozen = sum(row["fvu"] is None for row in view.tables["cells"])
+    frozen = sum(row["fvu"] is None for row in cells)
     if frozen:
         page.paragraph(
             f"{frozen} SAEs were frozen as not finite; they have no numbers and no labels.",
@@ -89,12 +106,15 @@ def build(path: Path) -> Page:
     _dead(page, view)
     _kept(page, view)
     _monosemantic(page, view)
+    _labels(page, view)
     _maps(page, view)
     language_page.language_model(page, run)
     page.heading("All results")
-    page.table(Table(view.tables["cells"]), "cells")
+    page.table(Table(cells), "cells")
     page.heading("Settings")
-    page.table(Table({"setting": k, "value": v} for k, v in _settings(run)))
+    parts = {name: run[name] for name in ("study", "sweep", "packing", "store", "corpus")}
+    parts |= {f"labeller {i + 1}": labeller for i, labeller in enumerate(run["labellers"])}
+    page.table(language_page.settings(run, parts))
     sweep.repeat(page, run)
     return page
 
@@ -118,45 +138,24 @@ def _in_words(view: View) -> str:
     )
 
 
-def _texts(run: Mapping[str, Any], what: str) -> dict[str, dict[str, Any]]:
-    """The text's percentages: title of the l1 -> way -> by expansion; none for other expansions."""
-    if tuple(run["coords"]["expansion"]) != GPT2_EXPANSION:
-        return {}
-    ways = GPT2[what]
-    return {_title(l1): {way: ways[way][l1] for way in ways} for l1 in ways["off"]}
-
-
 def _title(l1: float) -> str:
     return f"L1 {l1:g}"
 
 
-def _in_the_texts_form(view: View, at: dict[tuple[str, float], list[str]]) -> Table:
-    """Rows (way, l1) of texts, a column for each expansion factor."""
-    names = [f"{v:g}x" for v in view.coords["expansion"]]
-    return Table(
-        {"reviving": way, "l1": l1, **dict(zip(names, cells, strict=True))}
-        for (way, l1), cells in at.items()
-    )
-
-
-def _spread(numbers: np.ndarray, spec: str = ".1f") -> list[str]:
-    """Mean and standard deviation over seeds of percentages, in words, a text for each
-    expansion."""
-    means, spreads = mean_and_spread(numbers)
+def _spread(numbers: np.ndarray) -> list[str]:
+    """Mean and standard deviation over seeds of percentages, a text for each expansion."""
     return [
-        "" if np.isnan(m) else f"{m:{spec}} %" + ("" if np.isnan(s) else f" ± {s:{spec}}")
-        for m, s in zip(means, spreads, strict=True)
+        "" if np.isnan(mean) else f"{mean:.1f} %" + ("" if np.isnan(sd) else f" ± {sd:.1f}")
+        for mean, sd in zip(*mean_and_spread(numbers), strict=True)
     ]
 
 
 def _published(rows: Mapping[tuple[str, float], Any]) -> Table:
     """The text's percentages by (way, l1), in its form."""
+    names = [f"{expansion:g}x" for expansion in GPT2_EXPANSION]
     return Table(
-        {
-            "published, GPT-2": way,
-            "l1": l1,
-            **{f"{e:g}x": f"{v:.4g} %" for e, v in zip(GPT2_EXPANSION, row, strict=True)},
-        }
+        {"published, GPT-2": way, "l1": l1}
+        | {name: f"{value:.4g} %" for name, value in zip(names, row, strict=True)}
         for (way, l1), row in rows.items()
     )
 
@@ -167,53 +166,39 @@ def _by_way(what: str) -> dict[tuple[str, float], Any]:
 
 def _dead(page: Page, view: View) -> None:
     page.heading("Dead latents")
-    coords = view.coords
+    ways = view.coords["resample"]
     batches = view.run["sweep"]["eval_batches"] * view.run["sweep"]["batch_size"]
-    dead = {
-        (way, l1): 100 * view.grid("cells", "dead", l1, way)
-        for way, l1 in product(coords["resample"], coords["l1"])
-    }
+    dead = {at: 100 * share for at, share in view.each("cells", "dead").items()}
     page.paragraph(
         f"Share of the latents that are never above {view.run['study']['dead_threshold']:g} on the "
         f"{batches:,} held-out activations; mean and standard deviation over seeds. On more text "
         "fewer count as dead, and the ways to revive may compare otherwise: the column "
         "dead_on_sample of the last table has the share on the sample of the viewer."
     )
-    panels = {_title(l1): {way: dead[way, l1] for way in coords["resample"]} for l1 in coords["l1"]}
     page.figure(
         "dead",
         "Dead latents by expansion factor: every dot is a seed.",
-        pictures.over_expansions(
-            panels,
-            coords["expansion"],
-            "dead latents, % of d_sae",
-            _texts(view.run, "dead"),
-            (-2, 102),
-        ),
+        view.picture(dead, "dead latents, % of d_sae", "dead", (-2, 102)),
     )
-    page.table(_in_the_texts_form(view, {at: _spread(v) for at, v in dead.items()}), "dead")
+    page.table(view.words({at: _spread(v) for at, v in dead.items()}), "dead")
     page.paragraph("The text's:")
     page.table(_published(_by_way("dead")), "dead_published")
-    if "off" in coords["resample"] and len(coords["resample"]) > 1:
+    if "off" in ways and len(ways) > 1:
         page.heading("Dead latents without reviving, less those with it", level=3)
-        fewer = {(w, l1): dead["off", l1] - v for (w, l1), v in dead.items() if w != "off"}
-        page.table(
-            _in_the_texts_form(view, {at: _spread(v) for at, v in fewer.items()}), "dead_delta"
-        )
+        fewer = {(w, l1): _spread(dead["off", l1] - v) for (w, l1), v in dead.items() if w != "off"}
+        page.table(view.words(fewer), "dead_delta")
         page.paragraph("The text's, off less on:")
         off, on = (GPT2["dead"][way] for way in ("off", "on"))
         delta = {("off less on", l1): np.subtract(off[l1], on[l1]) for l1 in off}
         page.table(_published(delta), "dead_delta_published")
-    _dead_over_training(page, view)
+    if "history/dead_latents" in view.arrays:
+        _dead_over_training(page, view)
 
 
 def _dead_over_training(page: Page, view: View) -> None:
-    coords = view.coords
-    if "history/dead_latents" not in view.arrays:
-        return
-    axes = coords["seed"], coords["expansion"], coords["l1"], coords["resample"]
-    n_evaluations = len(view.arrays["steps"])
-    history = view.arrays["history/dead_latents"].reshape(n_evaluations, *map(len, axes))
+    coords, steps = view.coords, view.arrays["steps"]
+    shape = [len(coords[axis]) for axis in ("seed", "expansion", "l1", "resample")]
+    history = view.arrays["history/dead_latents"].reshape(len(steps), *shape)
     panels = {
         f"{_title(l1)}, {e:g}x": {
             way: 100 * history[:, :, i, j, k] / view.run["d_sae"][i]
@@ -222,19 +207,18 @@ def _dead_over_training(page: Page, view: View) -> None:
         for j, l1 in enumerate(coords["l1"])
         for i, e in enumerate(coords["expansion"])
     }
+    every = view.run["sweep"]["resample"]["every"]
     page.figure(
         "dead_over_training",
         "Dead latents over training, mean and standard deviation over seeds. Thin lines mark "
         "resampling; an evaluation in such a step sees the revived latents before they are "
         "trained.",
-        pictures.over_training(
-            view.arrays["steps"], panels, "dead, % of d_sae", view.run["sweep"]["resample"]["every"]
-        ),
+        pictures.over_training(steps, panels, "dead, % of d_sae", every),
     )
 
 
 def _kept(page: Page, view: View) -> None:
-    losses, coords = view.run["losses"], view.coords
+    losses = view.run["losses"]
     page.heading("What the reconstructions keep")
     page.paragraph(
         f"Loss of the language model on validation text: {language_page.nats(losses['clean'])} as "
@@ -242,22 +226,22 @@ def _kept(page: Page, view: View) -> None:
         f"stream, {language_page.nats(losses['zero'])} with zeros. The share recovered is that of "
         "the difference which the reconstruction saves: 1 is the model as it is, 0 the ablation."
     )
-    for name, text in (("recovered_mean", "loss recovered, against the mean"), ("fvu", "fvu")):
-        panels = {
-            _title(l1): {way: view.grid("cells", name, l1, way) for way in coords["resample"]}
-            for l1 in coords["l1"]
-        }
-        caption = {
-            "recovered_mean": "Share of the loss that is recovered; 1 is the model as it is.",
-            "fvu": "Fraction of variance unexplained on the held-out activations; lower is better.",
-        }[name]
-        page.figure(name, caption, pictures.over_expansions(panels, coords["expansion"], text))
-    rows = ({**row, "expansion": row["ratio"]} for row in view.tables["cells"])
-    page.table(over_seeds(list(rows), ("l1", "expansion", "resample"), MEASURES), "kept")
+    page.figure(
+        "recovered_mean",
+        "Share of the loss that is recovered; 1 is the model as it is.",
+        view.picture(view.each("cells", "recovered_mean"), "loss recovered, against the mean"),
+    )
+    page.figure(
+        "fvu",
+        "Fraction of variance unexplained on the held-out activations; lower is better.",
+        view.picture(view.each("cells", "fvu"), "fvu"),
+    )
+    rows = [{**row, "expansion": row["ratio"]} for row in view.tables["cells"]]
+    page.table(over_seeds(rows, ("l1", "expansion", "resample"), MEASURES), "kept")
 
 
 def _monosemantic(page: Page, view: View) -> None:
-    coords, study = view.coords, view.run["study"]
+    study = view.run["study"]
     page.heading("Monosemanticity")
     page.paragraph(
         f"The {study['n_labelled']} latents of highest and the {study['n_labelled']} of lowest "
@@ -274,28 +258,16 @@ def _monosemantic(page: Page, view: View) -> None:
         )
     for labeller in view.labellers:
         page.heading(f"Monosemantic latents by {labeller}", level=3)
-        rates = {
-            (way, l1): [
-                view.grid("rates", name, l1, way, labeller=labeller) for name in ("rate", "judged")
-            ]
-            for way, l1 in product(coords["resample"], coords["l1"])
-        }
-        table = {at: _with_intervals(*parts) for at, parts in rates.items()}
-        page.table(_in_the_texts_form(view, table), f"monosemantic_{_plain(labeller)}")
-        panels = {
-            _title(l1): {w: 100 * rates[w, l1][0] for w in coords["resample"]}
-            for l1 in coords["l1"]
-        }
+        rates = view.each("rates", "rate", labeller=labeller)
+        judged = view.each("rates", "judged", labeller=labeller)
+        name = f"monosemantic_{''.join(c if c.isalnum() else '-' for c in labeller)}"
+        page.table(view.words({at: _with_intervals(rates[at], judged[at]) for at in rates}), name)
+        shares = {at: 100 * rate for at, rate in rates.items()}
+        ylabel = "monosemantic, % of those judged"
         page.figure(
-            f"monosemantic_{_plain(labeller)}",
+            name,
             f"Share of the judged latents that have one theme, by {labeller}: every dot is a seed.",
-            pictures.over_expansions(
-                panels,
-                coords["expansion"],
-                "monosemantic, % of those judged",
-                _texts(view.run, "monosemantic"),
-                (-2, 102),
-            ),
+            view.picture(shares, ylabel, "monosemantic", (-2, 102)),
         )
     page.paragraph("The text's, one run, labels by a language model:")
     page.table(_published(_by_way("monosemantic")), "monosemantic_published")
@@ -306,12 +278,6 @@ def _monosemantic(page: Page, view: View) -> None:
             "Cohen's kappa, agreement beyond chance."
         )
         page.table(Table(view.tables["agreement"]), "agreement")
-    _labels(page, view)
-
-
-def _plain(name: str) -> str:
-    """A labeller's name, fit for a file name."""
-    return "".join(c if c.isalnum() else "-" for c in name)
 
 
 def _with_intervals(rate: np.ndarray, judged: np.ndarray) -> list[str]:
@@ -325,33 +291,31 @@ def _with_intervals(rate: np.ndarray, judged: np.ndarray) -> list[str]:
         judged: latents that the rates are of, likewise.
     """
     out = []
-    for own, n in zip(rate.T, judged.T, strict=True):
-        kept = np.isfinite(own)
+    for of_seeds, n in zip(rate.T, judged.T, strict=True):
+        kept = np.isfinite(of_seeds)
         if not kept.any():
             out.append("")
             continue
-        n = n[kept].astype(int)
-        runs = over_runs(own[kept])
-        latents = share(round(float((own[kept] * n).sum())), int(n.sum()), LEVEL)
+        of_seeds, n = of_seeds[kept], n[kept].astype(int)
+        runs = over_runs(of_seeds)
+        latents = share(round(float((of_seeds * n).sum())), int(n.sum()), LEVEL)
         low, high = np.nanmin([runs.low, latents.low]), np.nanmax([runs.high, latents.high])
         out.append(f"{100 * runs.value:.0f} % ({100 * low:.0f} to {100 * high:.0f})")
     return out
 
 
 def _shown(view: View) -> Iterator[dict[str, Any]]:
-    """SAEs whose maps and labels are shown: the first seed's second largest, each l1, off and
-    on."""
-    expansions = sorted(view.coords["expansion"])
-    ratio, seed = expansions[max(0, len(expansions) - 2)], view.coords["seed"][0]
-    ways = view.coords["resample"]
+    """SAEs whose maps and labels are shown: each l1, off and on, of one size and seed."""
+    ratio = sorted(view.coords["expansion"])[-2:][0]
+    seed, ways = view.coords["seed"][0], view.coords["resample"]
     for l1, way in product(view.coords["l1"], [w for w in ways if w in ("off", "on")] or ways[:1]):
         yield {"l1": l1, "ratio": ratio, "resample": way, "seed": seed}
 
 
 def _rows_of(view: View, cell: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Labels of one SAE by the last labeller."""
-    own = {**cell, "labeller": view.labellers[-1]} if view.labellers else dict(cell)
-    return [row for row in view.tables["labels"] if all(row[k] == v for k, v in own.items())]
+    where = {**cell, "labeller": view.labellers[-1]} if view.labellers else cell
+    return [row for row in view.tables["labels"] if all(row[k] == v for k, v in where.items())]
 
 
 def _labels(page: Page, view: View) -> None:
@@ -398,9 +362,3 @@ def _short(label: str, most: int = 34) -> str:
     """A label that fits beside a picture; what cannot be printed is left out."""
     text = "".join(c for c in label if c.isprintable())
     return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-def _settings(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    parts = {name: run[name] for name in ("study", "sweep", "packing", "store", "corpus")}
-    labellers = {f"labeller {i + 1}": labeller for i, labeller in enumerate(run["labellers"])}
-    return language_page.settings(run, parts | labellers)

@@ -1,6 +1,6 @@
 """What pages of studies of a language model share: stages, claims, the model, settings."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,26 +96,24 @@ def language_model(page: Page, run: Mapping[str, Any]) -> None:
     page.table(Table({"what": k, "value": v} for k, v in sizes.items()), "language_model")
 
 
-def settings(run: Mapping[str, Any], parts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def settings(run: Mapping[str, Any], parts: Mapping[str, Any]) -> Table:
     """Names and values of all settings of a run.
 
     Args:
         run: what run.json holds.
         parts: name -> nested settings, shown between the axes and the machine.
     """
-    for name, values in run["coords"].items():
-        yield name, ", ".join(show(v) for v in values)
+    shown = {name: ", ".join(map(show, values)) for name, values in run["coords"].items()}
     for name, part in parts.items():
-        yield from flat(name, part)
-    for name in ("hook", "d_in", "device"):
-        yield name, show(run[name])
-    yield "versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+        shown |= _flat(name, part)
+    shown |= {name: show(run[name]) for name in ("hook", "d_in", "device")}
+    shown["versions"] = ", ".join(f"{k} {v}" for k, v in run["versions"].items())
+    return Table({"setting": name, "value": value} for name, value in shown.items())
 
 
-def flat(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Names and values of nested settings, one level deep."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from flat(f"{name} {key}", inner)
-    else:
-        yield name, show(value)
+def _flat(name: str, value: Any) -> dict[str, str]:
+    """Names and values of nested settings."""
+    if not isinstance(value, Mapping):
+        return {name: show(value)}
+    nested = (_flat(f"{name} {key}", inner) for key, inner in value.items())
+    return {name: text for part in nested for name, text in part.items()}

@@ -9,24 +9,13 @@ from jaxtyping import Float
 from saejax.core.table import Table
 from saejax.data.synthetic.recipe import Synthetic, firing_rates
 from saejax.data.synthetic.synthsaebench import synthsaebench_16k
-from saejax.experiments.common.claims import Claim, Side
+from saejax.experiments.common.claims import JUDGED, Claim, Side, table_of
 from saejax.experiments.synthbench import published
 from saejax.results.result import Result
 
 # The published architectures that this library has; topk and gated were not among them.
 COMPARED = ("relu", "batchtopk", "jumprelu", "matryoshka")
-COLUMNS = (
-    "claim",
-    "published",
-    "l0",
-    "measure",
-    "claimed",
-    "mean",
-    "sd",
-    "seeds",
-    "answer",
-    "details",
-)
+COLUMNS = ("claim", "published", "l0", *JUDGED, "details")
 _PUBLISHED_D_SAE = 4096
 # Relative difference within which two L0 are the same.
 _SAME = 1e-4
@@ -113,9 +102,7 @@ def of_synthbench(result: Result) -> Table:
     for theirs in published.synthbench():
         rows += _differences(result, theirs)
     rows += _trade(result)
-    for row in rows:
-        row["published"] = row["published_at_d_in_256"]
-    return Table([{name: row[name] for name in COLUMNS} for row in rows])
+    return table_of(rows, *COLUMNS)
 
 
 def _differences(result: Result, theirs: int) -> Iterator[dict[str, Any]]:
