@@ -24,7 +24,7 @@ from saejax.core.files import write_bytes, write_text
 from saejax.core.machine import machine
 from saejax.core.precision import PRECISIONS
 from saejax.core.table import Table
-from saejax.experiments.benchmark import compare, goals, ours, pictures
+from saejax.experiments.benchmark import compare, goals, imports, ours, pictures
 from saejax.experiments.benchmark.growth import Growth
 from saejax.experiments.benchmark.problem import Shape, parse
 from saejax.experiments.benchmark.turns import product
@@ -103,6 +103,10 @@ flags.DEFINE_integer(
     "size", 2048, "Side of the square matrices of the plain product.", flag_values=FLAGS
 )
 
+flags.DEFINE_bool(
+    "imports", False, "Also what importing saejax costs beside jax and optax.", flag_values=FLAGS
+)
+
 
 def shapes(name: str) -> list[Shape]:
     """The shapes in a list flag, in the order of their numbers.
@@ -148,7 +152,7 @@ def check() -> tuple[list[Shape], Growth | None, list[Shape], list[str], list[An
         ImportError: where a peer is not installed.
     """
     alone, grows, tasks = shapes("shapes"), growth(), shapes("peer_shapes")
-    if not alone and grows is None and not tasks:
+    if not alone and grows is None and not tasks and not FLAGS.imports:
         raise ValueError(
             "shapes: got none, allowed: one at least here, in growth or in peer_shapes"
         )
@@ -238,6 +242,10 @@ def _run(
         faded = pictures.fading(rows)
         if faded is not None:
             _picture(path, "fading", faded)
+    if FLAGS.imports:
+        costs = imports.cost(FLAGS.turns)
+        write_text(path / "imports.csv", costs.to_csv())
+        print(f"imports\n{costs}")
     if met:
         table = Table(met)
         write_text(path / "goals.csv", table.to_csv())
