@@ -212,3 +212,11 @@ def test_importing_saejax_loads_nothing_heavy():
 def test_no_room_below_the_results_loads_matplotlib():
     below = [m for m in FILES if FLOOR.get(room(m), 99) < FLOOR["results"]]
     assert "matplotlib" not in loaded("\n".join(f"import saejax.{m}" for m in below))
+
+
+@pytest.mark.parametrize("folder", ["saejax", "tests"])
+def test_no_file_is_longer_than_400_lines(folder):
+    texts = {p: p.read_text(encoding="utf-8") for p in (ROOT.parent / folder).rglob("*.py")}
+    assert [p.name for p, text in texts.items() if text.count("\n") > 400] == []
+    skip = "# fmt: " + "skip"
+    assert [p.name for p, text in texts.items() if skip in text] == []

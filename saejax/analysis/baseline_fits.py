@@ -1,7 +1,7 @@
 """How well baseline methods recover the true features, on the very data that a sweep trains on.
 
-A seed stands here for what it stands for in a sweep: the same true features and the same stream of
-batches, so baselines and SAEs of one seed are paired.
+A seed has the same true features and the same stream of batches as in a sweep, so baselines and
+SAEs of one seed are paired.
 """
 
 import time
@@ -30,21 +30,15 @@ def truth_of(spec: Synthetic, seed: int) -> Truth:
 
 
 def samples_of(spec: Synthetic, seed: int, n: int, batch_size: int) -> Float[np.ndarray, "n d_in"]:
-    """The first `n` samples that an SAE of this seed is trained on.
+    """The first `n` samples that an SAE of this seed is trained on, in batches of `batch_size`.
 
-    Args:
-        spec: the data set.
-        seed: which features and which stream of batches.
-        n: number of samples.
-        batch_size: of the training; samples of one batch share a draw in the `correlated` kind.
+    Samples of one batch share a draw in the `correlated` kind.
     """
     return _first(recipe.sample, spec, seed, n, batch_size)
 
 
-def codes_of(
-    spec: Synthetic, seed: int, n: int, batch_size: int
-) -> Float[np.ndarray, "n n_features"]:
-    """The true feature activations in `samples_of`, with the same arguments."""
+def codes_of(spec: Synthetic, seed: int, n: int, batch_size: int) -> np.ndarray:
+    """The true feature activations [n, n_features] in `samples_of`, with the same arguments."""
     return _first(recipe.codes, spec, seed, n, batch_size)
 
 
@@ -73,26 +67,21 @@ def measure(
 ) -> Measured:
     """Fits a method with as many components as there are true features, and scores it.
 
-        mmcs                MMCS of the true features with the fitted dictionary
-        mmcs_either_sign    the same where every direction may be turned around: the sign of a
-        principal
-                            axis or independent component is arbitrary, that of a feature is not
-        rarity_correlation  Spearman's rank correlation of the features' firing probabilities with
-        their
-                            best cosines: positive where common features are represented better; NaN
-                            for equal probabilities
-        converged, iterations, message  as in `saejax.analysis.baselines.Fit`
-        seconds             time of the fit alone
+    The row has the fields of `saejax.analysis.baselines.Fit`, the `seconds` of the fit alone, and
+
+    - mmcs: MMCS of the true features with the fitted dictionary,
+    - mmcs_either_sign: the same where every direction may be turned around: the sign of a principal
+      axis or independent component is arbitrary, that of a feature is not,
+    - rarity_correlation: Spearman's rank correlation of the features' firing probabilities with
+      their best cosines: positive where common features are represented better; NaN for equal
+      probabilities.
 
     Args:
         method: one of `saejax.analysis.baselines.METHODS`.
         x: samples.
         t: ground truth behind them.
         seed: of the method's start.
-        max_iter: as in `saejax.analysis.baselines.fit`.
-
-    Raises:
-        ValueError, ImportError: as `saejax.analysis.baselines.fit`.
+        max_iter: as in `saejax.analysis.baselines.fit`, which also says what is raised.
     """
     F = np.asarray(t.F)
     started = time.perf_counter()
@@ -120,8 +109,7 @@ def measure(
 def rarity_correlation(
     p: Float[np.ndarray, " n_features"], best_cosine: Float[np.ndarray, " n_features"]
 ) -> float:
-    """Spearman's rank correlation of firing probability and representedness; NaN if either is
-    flat."""
+    """Spearman's rank correlation of firing probability and best cosine; NaN if either is flat."""
     if np.isnan(best_cosine).any() or np.ptp(p) == 0 or np.ptp(best_cosine) == 0:
         return float("nan")
     return float(spearmanr(p, best_cosine).statistic)  # pyright: ignore
@@ -154,7 +142,7 @@ class Comparison(NamedTuple):
 
     @property
     def n_fits(self) -> int:
-        """How many fits there are in all."""
+        """Number of all fits."""
         sizes = {*self.sizes, *self.kmeans_sizes}
         return len(self.specs) * len(self.seeds) * sum(len(self.methods_at(n)) for n in sizes)
 
@@ -166,16 +154,12 @@ def compare(plan: Comparison) -> Iterator[Measured]:
             for seed in plan.seeds if plan.methods_at(n) else ():
                 x, t = samples_of(spec, seed, n, plan.batch_size), truth_of(spec, seed)
                 for method in plan.methods_at(n):
-                    found = measure(method, x, t, seed)
-                    yield found._replace(row={"dataset": dataset, **found.row})
+                    measured = measure(method, x, t, seed)
+                    yield measured._replace(row={"dataset": dataset, **measured.row})
 
 
 def of_saes(grid: Result, plan: Comparison) -> dict[str, Float[np.ndarray, "seeds n_features"]]:
-    """Best cosines of the true features in the SAEs of a grid run, to stand beside the baselines'.
-
-    Args:
-        grid: a finished run on the same data.
-        plan: whose data sets are looked up.
+    """Best cosines of the true features in the SAEs of a grid run on the data sets of a plan.
 
     Returns:
         `DATASET/SAE, ...` for the best L1 (by MMCS, mean over the seeds) of ratio 1, which has as
@@ -188,8 +172,8 @@ def of_saes(grid: Result, plan: Comparison) -> dict[str, Float[np.ndarray, "seed
         wheres = [{"ratio": 1.0}, {}] if 1.0 in grid.coords["ratio"] else [{}]
         for where in wheres:
             best = grid.best("mmcs_true_to_dict", dataset=dataset, **where)
-            at = {name: best[name] for name in AXES if name != "seed"}
-            chosen = np.ix_(*grid.select(**at))
+            cells = grid.select(**{name: best[name] for name in AXES if name != "seed"})
+            chosen = np.ix_(*cells)
             trained = grid.final["frozen_at"][chosen] < 0
             cosine = np.where(trained[..., None], grid.best_cosine[-1][chosen], np.nan)
             name = f"SAE, ratio {best['ratio']:g}, L1 {best['l1']:.2g}"

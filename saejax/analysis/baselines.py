@@ -1,7 +1,6 @@
 """Dictionaries from k-means, k-medoids, PCA and ICA, to compare with those of SAEs.
 
-k-means, k-medoids and ICA come from the extra [studies] and are imported where they are used; PCA
-needs neither, because studies of the core installation draw it too.
+All but PCA, which studies of the core installation draw too, need the extra [studies].
 """
 
 import importlib
@@ -22,13 +21,13 @@ _Found = tuple[np.ndarray, bool, int | None]  # dictionary, converged, iteration
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a method found, and whether it was done when it stopped.
+    """The dictionary that a method found, and how the fit ended.
 
     Attributes:
         dictionary: a direction in each row, not normalised; no rows where the method failed.
         converged: whether the method's own criterion was met.
         iterations: how many the library counted; None where the method does not iterate or failed.
-        message: one line of what was warned of or raised; empty if nothing was.
+        message: one line with what was warned of or raised; empty if nothing was.
     """
 
     dictionary: Float32[np.ndarray, "n_components d_in"]
@@ -38,18 +37,9 @@ class Fit:
 
 
 def require(module: str, package: str, what: str) -> ModuleType:
-    """A module of the extra [studies], or an error that says how to install it.
-
-    Args:
-        module: to import.
-        package: that holds it.
-        what: needs it.
-
-    Raises:
-        ImportError: where the package is not installed.
-    """
+    """A module of the extra [studies], or an ImportError that says how to install its package."""
     try:
-        # What a package warns of while it loads is no news of the fit that waits for it.
+        # Warnings of a package that loads would seem to be about the fit.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module(module)
@@ -58,12 +48,7 @@ def require(module: str, package: str, what: str) -> ModuleType:
 
 
 def as_samples(x: Float[np.ndarray, "n d_in"]) -> Float32[np.ndarray, "n d_in"]:
-    """Samples in float32, once they are known to be usable.
-
-    Raises:
-        ValueError: where x is not a matrix, has no entries, or has one that is not finite in
-            float32.
-    """
+    """Samples in float32; a ValueError where they are no matrix, empty or not finite in float32."""
     if np.ndim(x) != 2 or np.size(x) == 0:
         raise ValueError(f"x: got shape {np.shape(x)}, allowed: [n, d_in] with 1 or more of both")
     with np.errstate(over="ignore"):
@@ -75,11 +60,7 @@ def as_samples(x: Float[np.ndarray, "n d_in"]) -> Float32[np.ndarray, "n d_in"]:
 
 
 def check_seed(seed: int) -> None:
-    """Refuse what no library takes as a seed, before it can look like a failure of the method.
-
-    Raises:
-        ValueError: where the seed is not an unsigned 32-bit number.
-    """
+    """Refuses what no library takes as a seed, before it can look like a failed fit."""
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed: got {seed}, allowed: from 0 to {2**32 - 1}")
 
@@ -132,7 +113,7 @@ def fit(
             200 for `kmeans`, `kmedoids` and `ica`. Not read by `pca`.
 
     Returns:
-        The fit. A numerical failure of the library is one without rows, with the reason as message.
+        The fit. Where the library fails numerically it has no rows, and the reason as message.
 
     Raises:
         ValueError: naming the argument, where one is outside its range, x is not a finite matrix,
@@ -197,15 +178,14 @@ def _kmedoids(x: np.ndarray, n_components: int, seed: int, max_iter: int | None)
     limit = max_iter or 100
     # SciPy subtracts before it squares, so that equal samples are at distance 0 exactly.
     distances = cdist(x, x).astype(np.float32)
-    # One thread: with several, sums have no fixed order and an unseeded run draws from NumPy's
-    # global dice.
-    found = kmedoids.fasterpam(distances, n_components, max_iter=limit, random_state=seed, n_cpu=1)
-    converged = found.n_iter < limit
+    # One thread: with several, sums have no fixed order, and NumPy's global generator is used.
+    pam = kmedoids.fasterpam(distances, n_components, max_iter=limit, random_state=seed, n_cpu=1)
+    converged = pam.n_iter < limit
     if not converged:
         # The last pass may have swapped nothing, or may have been the last that swaps.
-        again = kmedoids.fasterpam(distances, found.medoids, max_iter=1, n_cpu=1)
+        again = kmedoids.fasterpam(distances, pam.medoids, max_iter=1, n_cpu=1)
         converged = again.n_swap == 0
-    return x[found.medoids], converged, int(found.n_iter)
+    return x[pam.medoids], converged, int(pam.n_iter)
 
 
 def _centred(x: np.ndarray) -> np.ndarray:
@@ -214,7 +194,7 @@ def _centred(x: np.ndarray) -> np.ndarray:
 
 
 def _rank(singular_values: np.ndarray, d_in: int) -> int:
-    """How many directions vary by more than the rounding of float32 samples."""
+    """Number of directions that vary by more than the rounding of float32 samples."""
     floor = d_in * np.finfo(np.float32).eps * singular_values[0]
     return int((singular_values > floor).sum())
 

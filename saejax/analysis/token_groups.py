@@ -18,13 +18,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from scipy.stats import binomtest
 
 from saejax.core.checks import check_number
+from saejax.core.stats import LEVEL, wilson
 
 
 class Separation(NamedTuple):
-    """What each latent (last axis) makes of each group (last axis but one).
+    """Purity, gap and what follows from them, of each group (last axis but one) and latent (last).
 
     Attributes:
         purity: share of the latent's activation that falls on the group; NaN for a dead latent.
@@ -53,8 +53,7 @@ def separation(
 
     Args:
         h: activations, 0 or more.
-        member: whether a token belongs to a group; held on the host, because it is checked before
-            anything is computed.
+        member: whether a token belongs to a group; on the host, because it is checked first.
         dead_threshold: a latent never above it is dead, in units of activation.
         own_purity: purity from which a latent that separates a group is its own.
 
@@ -104,20 +103,11 @@ def order_latents(
     sorted by the set of tokens they respond to, read as a word of ones and zeros, ones first: with
     tokens that stand group by group, latents of the first group come first, and those of the whole
     group before those of a part of it. Within one set they are sorted by their mean token position,
-
-        sum_t t h_tj / sum_t h_tj,
-
-    and then by their index. Dead latents come last, in the order of their indices.
-
-    Args:
-        h: activations, 0 or more.
-        dead_threshold: a latent never above it is dead, in units of activation.
+    `sum_t t h_tj / sum_t h_tj`, and then by their index. Dead latents, never above
+    `dead_threshold`, come last, in the order of their indices.
 
     Returns:
         Indices of latents: `np.take_along_axis(h, order[..., None, :], -1)` is the heat map.
-
-    Raises:
-        ValueError: for a threshold below 0.
     """
     check_number("dead_threshold", dead_threshold, "0 or more", lambda v: v >= 0)
     highest = h.max(-2, keepdims=True)
@@ -149,27 +139,15 @@ class OwnRate(NamedTuple):
 
 
 def own_rate(own: Bool[np.ndarray, "seeds *cells groups d_sae"]) -> OwnRate:
-    """How often each group gets a latent of its own over the seeds, with a 95 % interval.
+    """How often each group gets a latent of its own, from `Separation.own` with the seeds first.
 
-    With k of n seeds, p = k / n and z = 1.96, the Wilson interval is
-
-        (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n).
-
-    Unlike that of the normal approximation it stays within [0, 1] and has a width where k is 0 or
-    n.
-
-    Args:
-        own: `Separation.own` of every seed, the seeds first.
-
-    Raises:
-        ValueError: for no seed.
-
-    Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference".
+    The interval is Wilson's (`saejax.core.stats.wilson`). Unlike that of the normal approximation
+    it stays within [0, 1] and has a width where the share is 0 or 1.
     """
     n = own.shape[0]
     if n < 1:
         raise ValueError("own: got 0 seeds, allowed: 1 or more")
-    found = own.any(-1).sum(0)
-    intervals = [binomtest(k, n).proportion_ci(method="wilson") for k in range(n + 1)]
-    low, high = np.array([(i.low, i.high) for i in intervals]).T
-    return OwnRate(found / n, low[found], high[found], own.sum(-1).mean(0))
+    n_with_own = own.any(-1).sum(0)
+    # Of every possible number once: there are more groups and cells than seeds.
+    low, high = wilson(np.arange(n + 1), n, LEVEL)
+    return OwnRate(n_with_own / n, low[n_with_own], high[n_with_own], own.sum(-1).mean(0))

@@ -1,7 +1,4 @@
-"""A picture's coordinates for high-dimensional samples: arrays in, arrays out.
-
-scikit-learn belongs to the extra [studies] and is imported where it is used.
-"""
+"""Two-dimensional t-SNE of samples; needs scikit-learn of the extra [studies]."""
 
 import numpy as np
 from jaxtyping import Float, Float32
@@ -39,9 +36,8 @@ def tsne(
     if d_in < 2:
         raise ValueError(f"x: got {d_in} column, allowed: 2 or more")
     if (x == x[0]).all():
-        raise ValueError(
-            f"x: got {n} samples that are all equal, allowed: two different ones or more"
-        )
+        got = f"got {n} samples that are all equal"
+        raise ValueError(f"x: {got}, allowed: two different ones or more")
     if not 0 < perplexity < n:
         raise ValueError(f"perplexity: got {perplexity}, allowed: above 0, below the {n} samples")
     check_seed(seed)
@@ -53,6 +49,5 @@ def tsne(
     threads = require("threadpoolctl", "scikit-learn", "tsne")
     # Its threads wait for each other so often that a busy machine made them 10 to 20 times slower.
     with threads.threadpool_limits(1):
-        return manifold.TSNE(init="pca", perplexity=perplexity, random_state=seed).fit_transform(
-            scaled
-        )
+        model = manifold.TSNE(init="pca", perplexity=perplexity, random_state=seed)
+        return model.fit_transform(scaled)

@@ -1,11 +1,10 @@
 """Checkpoints of a pytree of arrays: written in the background, atomically, the newest few kept.
 
-The only user of orbax. A tree is stored as a flat table from the path of a leaf
-(`['opt'][0].mu...`) to its array, so that any pytree can be kept and nothing but arrays is ever
-read back. Beside it lies what tells a whole checkpoint from a damaged one: every leaf's dtype,
-shape and fingerprint.
+A tree is stored as a flat table from the path of a leaf (`['opt'][0].mu...`) to its array, so that
+any pytree can be kept and nothing but arrays is ever read back. Beside it lies what tells a whole
+checkpoint from a damaged one: every leaf's dtype, shape and fingerprint.
 
-    1200/               a checkpoint, named by its step; whatever carries another name is none
+    1200/               a checkpoint, named by its step
     1300.orbax-...      one that is being written, or whose writer was killed
     .deleted/           one that is being deleted
 """
@@ -19,7 +18,6 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import jax
@@ -36,42 +34,34 @@ _DELETED = ".deleted"
 
 
 class DamagedCheckpoint(ValueError):
-    """A checkpoint whose files are not what was written.
+    """A checkpoint whose files are not what was written; `reason` says what is wrong."""
 
-    Attributes:
-        reason: what is wrong with it.
-    """
-
-    def __init__(self, at: Path, reason: str) -> None:
-        super().__init__(f"{at}: got a damaged checkpoint ({reason}), allowed: a whole one")
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: got a damaged checkpoint ({reason}), allowed: a whole one")
         self.reason = reason
 
 
 class Checkpoints:
-    """The checkpoints of one folder; a context manager. One process, or all of a run together,
-    write.
+    """The checkpoints in a folder, to which one process writes, or all processes of a run together.
 
-    What a killed writer left unfinished is removed at the start; leaving the context waits for the
-    checkpoint that is being written.
+    A context manager: leaving it waits for the checkpoint that is being written. What a killed
+    writer left unfinished is removed at the start.
 
     Args:
-        folder: where they lie, a subfolder for each step; made where it is absent.
-        keep: how many of the newest are kept.
-
-    Raises:
-        ValueError: `keep: got X, allowed: ...`.
+        folder: with a subfolder for each step; made where it is absent.
+        keep: how many of the newest are kept, 1 or more.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
         self.folder = Path(folder).absolute()
         self._keep = check_whole("keep", keep, "a whole number, 1 or more", lambda v: v >= 1)
-        self._writing = -1  # The step, or none.
+        self._writing = -1  # the step, -1 for none
         self._manager = self._open()
 
     def _open(self) -> ocp.CheckpointManager:
         self._clear()
-        # A step is moved away in one go before its files are deleted: who is killed while deleting
-        # leaves no half of a checkpoint under its name.
+        # A checkpoint is moved away in one go before its files are deleted: a process killed while
+        # deleting leaves no half of it under its name.
         options = ocp.CheckpointManagerOptions(max_to_keep=self._keep, todelete_subdir=_DELETED)
         return ocp.CheckpointManager(
             self.folder, options=options, item_handlers={_ARRAYS: ocp.StandardCheckpointHandler()}
@@ -80,18 +70,13 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _: Any, error: BaseException | None, traceback: Any) -> None:
         try:
             self.wait()
         except OSError as failed:
             if error is None:
                 raise
-            # The error that ends the run is not hidden by this one.
+            # Not raised, or it would hide the error that ends the run.
             warnings.warn(str(failed), stacklevel=2)
         finally:
             self._manager.close()
@@ -101,31 +86,31 @@ class Checkpoints:
         return sorted(int(path.name) for path in self.folder.iterdir() if path.name.isdecimal())
 
     def _common_steps(self) -> list[int]:
-        """The steps that the first process sees, in all: a network disk may show others others."""
+        """The steps that the first process sees: a network disk may show others to others."""
         steps = self.steps()
         if jax.process_count() == 1:
             return steps
-        mine = np.full(64, -1, np.int32)
-        mine[: len(steps)] = steps[-64:]
-        return [int(step) for step in multihost_utils.broadcast_one_to_all(mine) if step >= 0]
+        padded = np.full(64, -1, np.int32)
+        padded[: len(steps)] = steps[-64:]
+        return [int(step) for step in multihost_utils.broadcast_one_to_all(padded) if step >= 0]
 
     def save(self, step: int, tree: Any) -> None:
-        """Starts to write a tree, after the one before is on disk.
+        """Starts to write a tree, once the write before is done.
 
-        When this returns, the arrays may be overwritten or donated: the checkpoint gets the values
-        of now. It appears under its step once it is on disk whole.
+        When this returns the arrays may be overwritten or donated. The checkpoint appears under its
+        step when it is on disk whole.
 
         Args:
-            step: its name; above those of the checkpoints that are there.
-            tree: NumPy arrays and JAX arrays. With several processes JAX arrays are those of all of
+            step: its name, above those of the checkpoints that are there.
+            tree: of NumPy and JAX arrays. With several processes JAX arrays are those of all of
                 them together, and NumPy arrays are the same in each.
 
         Raises:
-            ValueError: for a step that is not above the newest; for a leaf of a dtype that cannot
-                be kept.
+            ValueError: for a step that is not above the newest, and a leaf whose dtype cannot be
+                kept.
             TypeError: for a leaf that is no array.
             OSError: when the write before failed, or this one does not fit on the disk. The newest
-                checkpoint that is whole is kept, and named.
+                whole checkpoint is kept, and named.
         """
         table = _table(tree)
         for name, leaf in table.items():
@@ -142,20 +127,15 @@ class Checkpoints:
         size = sum(leaf.nbytes for leaf in table.values())
         free = shutil.disk_usage(self.folder).free
         if not _everywhere(size <= free):
-            raise self._failure(
-                step, f"{size / 1e6:.1f} MB do not fit into {free / 1e6:.1f} MB free"
-            )
+            sizes = f"{size / 1e6:.1f} MB do not fit into {free / 1e6:.1f} MB free"
+            raise self._failure(step, sizes)
         record = _record(table)
         # Orbax refuses arrays without elements; the record has all there is to know of them.
         arrays = ocp.args.StandardSave({name: leaf for name, leaf in table.items() if leaf.size})
+        args = ocp.args.Composite(**{_ARRAYS: arrays})
         try:
             # Without `force` orbax decides by rules of its own whether a step is saved.
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(**{_ARRAYS: arrays}),
-                custom_metadata=record,
-                force=True,
-            )
+            self._manager.save(step, args=args, custom_metadata=record, force=True)
         except Exception as error:
             self._reopen()
             raise self._failure(step, _short(error)) from error
@@ -165,7 +145,7 @@ class Checkpoints:
         """Waits until the last checkpoint is on disk whole and those beyond `keep` are deleted.
 
         Raises:
-            OSError: when it could not be written; what is left is named.
+            OSError: when it could not be written, naming the newest whole one.
         """
         step, self._writing = self._writing, -1
         try:
@@ -176,17 +156,17 @@ class Checkpoints:
         self._clear()
 
     def newest(self, like: Callable[[int], Any]) -> tuple[int, Any] | None:
-        """The newest checkpoint that is whole, and its step; None where there are none at all.
+        """The step and the tree of the newest whole checkpoint; None where there are none at all.
 
-        A warning names every damaged one that was passed over. It is then deleted, because the run
-        will come to that step again.
+        A warning names each newer one that is damaged. It is deleted, because the run will come to
+        that step again.
 
         Args:
             like: from a step to a tree as `restore` takes it.
 
         Raises:
-            ValueError: where there are checkpoints and none is whole, with the reason of each;
-                nothing is deleted then. Also for a tree of other paths, shapes or dtypes.
+            ValueError: where none is whole, with the reason of each; nothing is deleted then. Also
+                for a tree of other paths, shapes or dtypes.
         """
         self.wait()
         damaged: dict[int, str] = {}
@@ -214,13 +194,12 @@ class Checkpoints:
         return None
 
     def restore(self, like: Any, step: int) -> Any:
-        """A tree of the shapes of `like` with the arrays of a step, bit for bit those saved.
+        """The tree that was saved at a step, bit for bit.
 
         Args:
-            like: a tree of NumPy arrays, which come back as NumPy arrays, and of JAX arrays or
-                `jax.ShapeDtypeStruct`, which come back as JAX arrays: with a `NamedSharding` laid
-                out by it, whatever the layout was when they were saved, else on no device in
-                particular.
+            like: a tree of the same paths, shapes and dtypes. Where it has NumPy arrays, NumPy
+                arrays come back; where JAX arrays or `jax.ShapeDtypeStruct`, JAX arrays, laid out
+                by their `NamedSharding`, or without one on no device in particular.
             step: which.
 
         Raises:
@@ -237,23 +216,21 @@ class Checkpoints:
                 raise ValueError(f"{name}: got {leaf.dtype}, allowed: of NumPy arrays only")
         saved = self._agreed(step, lambda: _read_record(self._manager, step))
         for name in sorted(wanted.keys() | saved.keys()):
-            got, allowed = _what(wanted.get(name)), saved.get(name, {}).get("what", "nothing")
-            if got != allowed:
-                raise ValueError(
-                    f"{name}: got {got}, allowed: {allowed} (checkpoint at step {step})"
-                )
-        at = self._manager.directory / str(step) / _ARRAYS
-        found = self._agreed(step, lambda: _read_arrays(at, wanted))
-        self._agreed(step, lambda: _compare(found, saved))
-        return jax.tree.unflatten(jax.tree.structure(like), list(found.values()))
+            got, kept = _what(wanted.get(name)), saved.get(name, {}).get("what", "nothing")
+            if got != kept:
+                raise ValueError(f"{name}: got {got}, allowed: {kept} (checkpoint at step {step})")
+        folder = self._manager.directory / str(step) / _ARRAYS
+        arrays = self._agreed(step, lambda: _read_arrays(folder, wanted))
+        self._agreed(step, lambda: _compare(arrays, saved))
+        return jax.tree.unflatten(jax.tree.structure(like), list(arrays.values()))
 
     def _agreed(self, step: int, read: Callable[[], Any]) -> Any:
-        """What `read` returns when it does in every process; they go on together or not at all."""
+        """What `read` returns, if it does in every process: they go on together or not at all."""
         result, problem = None, None
         try:
             result = read()
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):
-            # These say nothing about the files, which are not to be deleted for them.
+            # These say nothing about the files, which must not be deleted for them.
             raise
         except Exception as error:
             problem = error
@@ -265,18 +242,17 @@ class Checkpoints:
     def _failure(self, step: int, reason: str) -> OSError:
         left = max(self.steps(), default=None)
         kept = "none is there" if left is None else f"the newest whole one is kept, of step {left}"
-        return OSError(
-            f"{self.folder}: got no checkpoint of step {step} written ({reason}); {kept}"
-        )
+        message = f"{self.folder}: got no checkpoint of step {step} written ({reason}); {kept}"
+        return OSError(message)
 
     def _reopen(self) -> None:
-        """Begins anew after a failed write, whose leftovers would fill the disk."""
-        with suppress(Exception):  # Those of the write that is reported already.
+        """Opens the folder anew after a failed write, whose leftovers would fill the disk."""
+        with suppress(Exception):  # from the write that is reported already
             self._manager.close()
         self._manager = self._open()
 
     def _clear(self) -> None:
-        """Removes what is being written or deleted by nobody any more."""
+        """Removes what is left of checkpoints that nobody writes or deletes any more."""
         if jax.process_index() == 0 and self.folder.is_dir():
             for path in self.folder.iterdir():
                 if path.name == _DELETED or ocp.utils.TMP_DIR_SUFFIX in path.name:
@@ -294,11 +270,9 @@ def _what(leaf: Any) -> str:
 
 
 def _record(table: dict[str, Any]) -> dict[str, Any]:
-    """What a table must be like when it is read; the checksum keeps that itself from damage."""
+    """What a table must be like when it is read, with a checksum of the record itself."""
     words = fingerprints(table)
-    leaves = {
-        name: {"what": _what(leaf), "words": list(words[name])} for name, leaf in table.items()
-    }
+    leaves = {n: {"what": _what(leaf), "words": list(words[n])} for n, leaf in table.items()}
     return {"leaves": leaves, "crc32": _crc32(leaves)}
 
 
@@ -307,39 +281,38 @@ def _crc32(leaves: dict[str, Any]) -> int:
 
 
 def _read_record(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
-    """The leaves of `_record`."""
+    """The leaves that `_record` describes."""
     record = manager.metadata(step).custom_metadata
     if not record or _crc32(record["leaves"]) != record["crc32"]:
         raise ValueError("its fingerprints are missing or damaged")
     return record["leaves"]
 
 
-def _compare(found: dict[str, Any], saved: dict[str, Any]) -> None:
-    words = fingerprints(found)
-    wrong = [name for name in found if list(words[name]) != saved[name]["words"]]
+def _compare(arrays: dict[str, Any], saved: dict[str, Any]) -> None:
+    words = fingerprints(arrays)
+    wrong = [name for name in arrays if list(words[name]) != saved[name]["words"]]
     if wrong:
         raise ValueError(f"{', '.join(wrong)}: not the bits that were saved")
 
 
-def _read_arrays(at: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    """The arrays, those of this process's devices where they are spread over several.
+def _read_arrays(folder: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The arrays, or the parts on this process's devices where they are spread over several.
 
-    The handler is called itself because orbax's manager waits for the other processes after a read,
-    for ever where one of them met damage.
+    Read by the handler, because orbax's manager waits for the other processes after a read, for
+    ever where one of them met damage.
     """
 
     def target(leaf: Any) -> Any:
         if isinstance(getattr(leaf, "sharding", None), jax.sharding.NamedSharding) and leaf.size:
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding)
-        # Read as NumPy arrays: those that orbax puts on a device are bound to it, and what was
-        # compiled for arrays that are not would be compiled again.
+        # Read as NumPy arrays: JAX arrays of orbax are bound to a device, and what was compiled for
+        # unbound ones would be compiled again.
         return np.empty(leaf.shape, leaf.dtype)
 
     targets = {name: target(leaf) for name, leaf in wanted.items()}
     table = targets | ocp.StandardCheckpointHandler().restore(
-        at, args=ocp.args.StandardRestore({n: a for n, a in targets.items() if a.size})
+        folder, args=ocp.args.StandardRestore({n: a for n, a in targets.items() if a.size})
     )
-
     return {
         name: table[name] if isinstance(leaf, np.ndarray) else jnp.asarray(table[name])
         for name, leaf in wanted.items()
@@ -347,11 +320,11 @@ def _read_arrays(at: Any, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _everywhere(ok: bool) -> bool:
-    """Whether it holds in every process."""
+    """Whether something is so in every process."""
     return bool(np.all(multihost_utils.process_allgather(np.array(ok))))
 
 
 def _short(error: Exception) -> str:
-    """The system's reason, of messages that may be pages long."""
+    """What an error says, cut short: messages of orbax may be pages long."""
     text, full = str(error) or type(error).__name__, os.strerror(errno.ENOSPC)
     return full if full in text else " ".join(text.split())[:300]

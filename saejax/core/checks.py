@@ -1,7 +1,13 @@
 """Checks of numbers that users hand in: refused by name, or returned as Python's own.
 
 Python takes True for 1 and leaves "3" to fail far from where it was given; here neither is a
-number. Every check says what it refuses in one form: `name: got X, allowed: Y`.
+number. Every check raises a ValueError of one form, `name: got value, allowed: ...`. Arguments of
+all checks:
+
+    name      how the error names the argument
+    value     what the user handed in; NumPy's and JAX's numbers will do
+    allowed   what is allowed, in words
+    ok        whether a number is allowed
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,6 +16,13 @@ from typing import Any, NoReturn
 
 # Training computes in float32, where anything larger is infinite.
 LARGEST = (2 - 2**-23) * 2.0**127
+
+Rule = tuple[str, Callable[[Any], bool]]
+# Rules for `check_number_fields`: in words, and as a function.
+ABOVE_0: Rule = ("above 0 (a number)", lambda v: v > 0)
+FROM_0: Rule = ("0 or more (a number)", lambda v: v >= 0)
+BELOW_1: Rule = ("from 0 to below 1 (a number)", lambda v: 0 <= v < 1)
+UP_TO_1: Rule = ("above 0, up to 1 (a number)", lambda v: 0 < v <= 1)
 
 
 def as_python(value: Any) -> Any:
@@ -22,17 +35,7 @@ def _refuse(name: str, value: Any, allowed: str) -> NoReturn:
 
 
 def check_whole(name: str, value: Any, allowed: str, ok: Callable[[Any], bool]) -> int:
-    """A whole number of any library as an int; 2.0 is not one, nor is True.
-
-    Args:
-        name: how the error names the argument.
-        value: what the user handed in.
-        allowed: `ok` in words.
-        ok: whether a whole number is allowed.
-
-    Raises:
-        ValueError: `name: got value, allowed: ...`.
-    """
+    """A whole number as an int; neither 2.0 nor True is one."""
     value = as_python(value)
     if isinstance(value, bool) or not isinstance(value, Integral) or not ok(value):
         _refuse(name, value, allowed)
@@ -42,17 +45,7 @@ def check_whole(name: str, value: Any, allowed: str, ok: Callable[[Any], bool]) 
 def check_number(
     name: str, value: Any, allowed: str, ok: Callable[[Any], bool] = lambda _: True
 ) -> float:
-    """A number that is finite in float32, of any library, as a float; True is not one.
-
-    Args:
-        name: how the error names the argument.
-        value: what the user handed in.
-        allowed: `ok` in words.
-        ok: whether a finite number is allowed; default: each is.
-
-    Raises:
-        ValueError: `name: got value, allowed: ...`.
-    """
+    """A number that is finite in float32, as a float; True is not one."""
     value = as_python(value)
     # A comparison holds for no NaN, and takes whole numbers that are too large for a float.
     finite = isinstance(value, Real) and -LARGEST <= value <= LARGEST
@@ -62,34 +55,15 @@ def check_number(
 
 
 def check_choice(name: str, value: Any, allowed: str, choices: Sequence[str]) -> str:
-    """One of several names.
-
-    Args:
-        name: how the error names the argument.
-        value: what the user handed in.
-        allowed: the names in words.
-        choices: the names.
-
-    Raises:
-        ValueError: `name: got value, allowed: ...`.
-    """
+    """One of several names."""
     value = as_python(value)
     if not isinstance(value, str) or value not in choices:
         _refuse(name, value, allowed)
     return value
 
 
-def check_switch(name: str, value: Any, allowed: str) -> bool:
-    """True or False of any library as a bool; 1 and "on" are neither.
-
-    Args:
-        name: how the error names the argument.
-        value: what the user handed in.
-        allowed: the two in words.
-
-    Raises:
-        ValueError: `name: got value, allowed: ...`.
-    """
+def check_switch(name: str, value: Any, allowed: str = "True or False") -> bool:
+    """True or False as a bool; 1 and "on" are neither."""
     value = as_python(value)
     if not isinstance(value, bool):
         _refuse(name, value, allowed)
@@ -97,34 +71,27 @@ def check_switch(name: str, value: Any, allowed: str) -> bool:
 
 
 def check_whole_fields(settings: Any, least: Mapping[str, int]) -> None:
-    """Whole numbers of a frozen settings class as ints, each from its least to 2^31 - 1.
+    """Replaces whole numbers in a frozen settings class by ints, from their least to 2^31 - 1.
 
     Args:
         settings: whose fields are replaced.
-        least: by name of the field.
-
-    Raises:
-        ValueError: as `check_whole`.
+        least: the smallest number allowed, by name of the field.
     """
     for name, low in least.items():
         allowed = f"a whole number from {low} to 2^31 - 1"
-        value = check_whole(
-            name, getattr(settings, name), allowed, lambda v, low=low: low <= v < 2**31
-        )
-        object.__setattr__(settings, name, value)
+        value = getattr(settings, name)
+        number = check_whole(name, value, allowed, lambda v, low=low: low <= v < 2**31)
+        object.__setattr__(settings, name, number)
 
 
 def check_number_fields(
     settings: Any, rules: Sequence[tuple[str, str, Callable[[Any], bool]]]
 ) -> None:
-    """Numbers of a frozen settings class as floats.
+    """Replaces numbers in a frozen settings class by floats.
 
     Args:
         settings: whose fields are replaced.
-        rules: name of the field, what is allowed in words, and whether a number is.
-
-    Raises:
-        ValueError: as `check_number`.
+        rules: name of the field, `allowed` and `ok` of each.
     """
     for name, allowed, ok in rules:
         object.__setattr__(settings, name, check_number(name, getattr(settings, name), allowed, ok))

@@ -33,16 +33,10 @@ class Layout(NamedTuple):
 
 
 def choose_layout(n_devices: int, n_source: int, n_hyper: int, batch_size: int) -> Layout:
-    """The mesh that uses most devices; of these, the one that divides batches least.
+    """The layout that uses most devices; of these, the one that divides batches least.
 
     Dividing a batch costs an exchange of gradients in each step, dividing cells costs nothing.
     Sources are divided before hypers, because the hypers of a source share its batches.
-
-    Args:
-        n_devices: how many there are.
-        n_source: number of sources.
-        n_hyper: number of hypers.
-        batch_size: samples in a batch.
     """
 
     def divisors(n: int) -> list[int]:
@@ -55,7 +49,7 @@ def choose_layout(n_devices: int, n_source: int, n_hyper: int, batch_size: int) 
         for b in divisors(batch_size)
         if s * h * b <= n_devices
     ]
-    return max(layouts, key=lambda at: (at.n_devices, -at.batch, at.source))
+    return max(layouts, key=lambda layout: (layout.n_devices, -layout.batch, layout.source))
 
 
 def make_mesh(layout: Layout) -> Mesh | None:
@@ -71,13 +65,9 @@ def sharding(mesh: Mesh | None, spec: P) -> NamedSharding | None:
 
 
 def each_device(mesh: Mesh | None, f: Callable, in_specs: Any, out_specs: Any) -> Callable:
-    """`f` as every device calls it on its own part of the arrays; `f` itself without a mesh.
+    """`f` mapped over devices, each with its own part of the arrays; `f` itself without a mesh.
 
-    Args:
-        mesh: the devices.
-        f: the function; its arguments and results are the parts of one device.
-        in_specs: how each argument is divided.
-        out_specs: how the results are.
+    `in_specs` and `out_specs` say how the arguments and results are divided.
     """
     if mesh is None:
         return f
@@ -90,11 +80,11 @@ def everywhere(mesh: Mesh | None, tree: Any) -> Any:
     """Values that every device computes whole, inside a program.
 
     Left to itself the compiler divides their computation and exchanges the parts. That takes longer
-    than drawing a batch, and can lock up: devices of one CPU share threads, and exchanges hold
-    some.
+    than drawing a batch, and can lock up: devices of one CPU share threads, and an exchange holds
+    some of them.
     """
-    at = sharding(mesh, EVERYWHERE)
-    return tree if at is None else jax.lax.with_sharding_constraint(tree, at)
+    whole = sharding(mesh, EVERYWHERE)
+    return tree if whole is None else jax.lax.with_sharding_constraint(tree, whole)
 
 
 def batch_axis(mesh: Mesh | None) -> str | None:
@@ -109,19 +99,19 @@ def over(axis: str | None, combine: Callable[[Any, str], Any], tree: Any) -> Any
 
 def spread(mesh: Mesh | None, tree: Any, spec: P = EVERYWHERE) -> Any:
     """Arrays of the host, the same in every process, on the devices of the mesh."""
-    at = sharding(mesh, spec)
-    if at is None:
+    layout = sharding(mesh, spec)
+    if layout is None:
         return jax.tree.map(jax.device_put, tree)
 
     def one(a: Any) -> jax.Array:
         a = np.asarray(a)
-        return jax.make_array_from_callback(a.shape, at, lambda index: a[index])
+        return jax.make_array_from_callback(a.shape, layout, lambda index: a[index])
 
     return jax.tree.map(one, tree)
 
 
 def together(name: str) -> None:
-    """Waits until every process has come here; all must."""
+    """Waits until every process of the run has called this with the same name."""
     if jax.process_count() > 1:
         from jax.experimental import multihost_utils
 
@@ -129,15 +119,13 @@ def together(name: str) -> None:
 
 
 def to_host(tree: Any) -> Any:
-    """Arrays of all devices as NumPy arrays; every process must ask, and gets them whole."""
+    """Arrays of all devices as whole NumPy arrays; every process must call it."""
     if jax.process_count() == 1:
         return jax.device_get(tree)
     from jax.experimental import multihost_utils
 
     def one(a: Any) -> np.ndarray:
         whole = not isinstance(a, jax.Array) or a.is_fully_addressable or a.is_fully_replicated
-        return (
-            np.asarray(a) if whole else np.asarray(multihost_utils.process_allgather(a, tiled=True))
-        )
+        return np.asarray(a if whole else multihost_utils.process_allgather(a, tiled=True))
 
     return jax.tree.map(one, tree)

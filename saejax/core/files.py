@@ -1,5 +1,6 @@
 """Files that are whole or absent, and folders that one process writes at a time."""
 
+import hashlib
 import json
 import math
 import os
@@ -8,10 +9,16 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+
+# An empty file, held by the process that writes a workdir.
+LOCK = ".lock"
+
+
+# Whole files
 
 
 def write_whole(path: Path, write: Callable[[Path], Any]) -> None:
@@ -34,13 +41,50 @@ def write_bytes(path: Path, data: bytes) -> None:
     write_whole(path, lambda part: part.write_bytes(data))
 
 
-def _plain(value: Any) -> Any:
-    """A JSON value: NaN and infinities, which JSON lacks, become null."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes a compressed .npz file that is whole or absent."""
+    write_whole(path, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays))
+
+
+# JSON
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        FileNotFoundError: where there is no file.
+        ValueError: naming the file, where it is anything else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: got no file, allowed: the {path.name} of an SAE")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: got a damaged file ({error}), allowed: JSON") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: got {type(value).__name__}, allowed: an object of JSON")
+    return value
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of the contents of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksums(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """Size in `bytes` and `sha256` of files, by name."""
+    return {f.name: {"bytes": f.stat().st_size, "sha256": sha256_of(f)} for f in files}
 
 
 def json_line(row: Mapping[str, Any]) -> str:
-    return json.dumps({k: _plain(v) for k, v in row.items()}) + "\n"
+    """A row as a line of JSON. NaN and infinities, which JSON lacks, become null."""
+
+    def or_null(value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    return json.dumps({name: or_null(value) for name, value in row.items()}) + "\n"
 
 
 def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -51,7 +95,7 @@ def append_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of `append_rows` in a file, up to one that was cut short."""
+    """The rows that `append_rows` wrote, up to one that was cut short."""
     rows = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
@@ -61,88 +105,43 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a compressed .npz file that is whole or absent."""
-    write_whole(path, lambda part: np.savez_compressed(part, allow_pickle=False, **arrays))
+# New folders
 
 
-# Held by the process that writes a workdir; an empty file.
-LOCK = ".lock"
+def in_the_way(path: Path, ignored: Callable[[Path], bool] | None = None) -> bool:
+    """Whether something lies where a folder is to be written: a file, or a folder with something
+    in it that is not `ignored`.
+    """
+    if not path.is_dir():
+        return path.exists()
+    return any(not (ignored and ignored(inside)) for inside in path.iterdir())
 
 
-def leftover(path: Path) -> bool:
-    """Whether a file is what a killed process may leave of its lock or of an unfinished write."""
-    return path.name == LOCK or bool(re.fullmatch(r"\..+\.part\..*", path.name))
+def check_new_folder(
+    path: Path, message: str | None = None, ignored: Callable[[Path], bool] | None = None
+) -> None:
+    """Refuses a path unless nothing is there, or an empty folder.
 
-
-def lock(path: Path) -> FileLock:
-    """A workdir for this process alone, until the lock is released or the process ends.
+    Args:
+        path: where a folder is to be written.
+        message: of the error; None for one that says whether a file or a folder is in the way.
+        ignored: which files may lie in the folder; None for none.
 
     Raises:
-        BlockingIOError: when another process has it.
+        FileExistsError: when something is in the way.
     """
-    own = FileLock(path / LOCK)
-    try:
-        own.acquire(timeout=0)
-    except Timeout:
-        raise BlockingIOError(
-            f"workdir: got {str(path)!r}, which another process is using; allowed: a folder of "
-            "its own"
-        ) from None
-    # Stages in folders below have locks of their own.
-    for folder in (path, path / "dictionaries", path / "snapshots"):
-        for part in folder.glob(".*.part.*"):
-            if part.is_file():
-                part.unlink()
-    return own
-
-
-def release(own: FileLock) -> None:
-    """Lets other processes have a workdir, and leaves no trace of the lock; twice is fine."""
-    if not own.is_locked:
-        return
-    with suppress(OSError):  # Windows keeps a file that is open; it is in nobody's way.
-        # While it is still held: whoever opened it meanwhile finds it unlinked, and opens the next
-        # one.
-        Path(own.lock_file).unlink()
-    own.release()
-
-
-@contextmanager
-def held(path: Path) -> Iterator[None]:
-    """A folder for this process alone, while inside.
-
-    Raises:
-        BlockingIOError: when another process has it.
-    """
-    own = lock(path)
-    try:
-        yield
-    finally:
-        release(own)
-
-
-def in_the_way(path: Path) -> bool:
-    """Whether something lies where a folder is to be written."""
-    return path.exists() and (not path.is_dir() or any(path.iterdir()))
-
-
-def refuse(path: Path) -> NoReturn:
-    """Says that something does.
-
-    Raises:
-        FileExistsError: always.
-    """
-    what = "holds other files" if path.is_dir() else "is a file"
-    raise FileExistsError(
-        f"folder: got {str(path)!r}, which {what}; allowed: a folder that is new or empty "
-        "(nothing is ever overwritten)"
-    )
+    if in_the_way(path, ignored):
+        what = "holds other files" if path.is_dir() else "is a file"
+        raise FileExistsError(
+            message
+            or f"folder: got {str(path)!r}, which {what}; allowed: a folder that is new or empty "
+            "(nothing is ever overwritten)"
+        )
 
 
 @contextmanager
 def part_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside a path, gone afterwards unless `settle` has moved it there."""
+    """An empty folder beside a path, removed at the end unless `settle` has moved it there."""
     part = path.with_name(f".{path.name}.part.{os.getpid()}")
     part.mkdir(parents=True)
     try:
@@ -152,25 +151,62 @@ def part_folder(path: Path) -> Iterator[Path]:
 
 
 def settle(part: Path, path: Path) -> None:
-    """Moves a folder to where nothing is, or an empty one."""
+    """Moves a folder to a path where nothing is, or an empty folder."""
     if path.exists():
         path.rmdir()
     part.rename(path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a file of JSON.
+# Folders that one process writes at a time
+
+
+def leftover(path: Path) -> bool:
+    """Whether a file is what a killed process may leave of its lock or of an unfinished write."""
+    return path.name == LOCK or bool(re.fullmatch(r"\..+\.part\..*", path.name))
+
+
+def lock(path: Path) -> FileLock:
+    """Locks a workdir for this process, until `release` or the end of the process.
 
     Raises:
-        FileNotFoundError: where there is no file.
-        ValueError: naming the file, where it is anything else.
+        BlockingIOError: when another process has it.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: got no file, allowed: the {path.name} of an SAE")
+    file_lock = FileLock(path / LOCK)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: got a damaged file ({error}), allowed: JSON") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"{path}: got {type(found).__name__}, allowed: an object of JSON")
-    return found
+        file_lock.acquire(timeout=0)
+    except Timeout:
+        raise BlockingIOError(
+            f"workdir: got {str(path)!r}, which another process is using; allowed: a folder of "
+            "its own"
+        ) from None
+    # Other folders below may be those of stages, which have locks of their own.
+    for folder in (path, path / "dictionaries", path / "snapshots"):
+        for part in folder.glob(".*.part.*"):
+            if part.is_file():
+                part.unlink()
+    return file_lock
+
+
+def release(file_lock: FileLock) -> None:
+    """Unlocks a workdir and removes the lock file; a second call does nothing."""
+    if not file_lock.is_locked:
+        return
+    with suppress(OSError):  # Windows keeps a file that is open; it is in nobody's way.
+        # While the lock is held: a process that has opened the file meanwhile sees that it is gone
+        # and opens the next one.
+        Path(file_lock.lock_file).unlink()
+    file_lock.release()
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Keeps a folder locked while inside.
+
+    Raises:
+        BlockingIOError: when another process has it.
+    """
+    file_lock = lock(path)
+    try:
+        yield
+    finally:
+        release(file_lock)

@@ -7,5 +7,5 @@ STREAMS = ("truth", "batches", "evaluation", "init", "resample")
 
 
 def stream(seed: Integer[Array, ""] | int, name: str) -> PRNGKeyArray:
-    """The key of one use of randomness of one seed."""
+    """The key that a seed has for one use of randomness, by its name in `STREAMS`."""
     return jax.random.fold_in(jax.random.key(seed), STREAMS.index(name))

@@ -2,7 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32
 
 from saejax.core.precision import matmul
 
@@ -22,9 +22,11 @@ def cosines(G: Float[Array, "n_g d_in"], D: Float[Array, "n_d d_in"]) -> Float[A
     return matmul(unit_rows(G), unit_rows(D).T)
 
 
-def unit_rows_host(rows: np.ndarray) -> np.ndarray:
-    """Rows of norm 1 by NumPy, where a program for each size would have to be compiled; those of
-    zeros stay so."""
+def unit_rows_numpy(rows: np.ndarray) -> Float32[np.ndarray, "n d"]:
+    """Rows divided by their Euclidean norm, by NumPy; a zero row stays zero.
+
+    For dictionaries of many sizes, each of which would be a JAX program of its own to compile.
+    """
     rows = np.asarray(rows, np.float32)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.divide(rows, norms, out=np.zeros_like(rows), where=norms > 0)

@@ -1,4 +1,4 @@
-"""What a run is made on."""
+"""The device and the versions of packages that a run is made with."""
 
 import os
 import platform
@@ -11,12 +11,10 @@ from saejax.core.version import __version__
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """What a run is made on: device and versions, those of further packages among them."""
+    """The device, and the versions of saejax, JAX, NumPy and further packages."""
     device = jax.local_devices()[0]
+    versions = {name: metadata.version(name) for name in ("jax", "numpy", *packages)}
     return {
         "device": f"{device.device_kind} ({platform.machine()}, {os.cpu_count()} cores)",
-        "versions": {
-            "saejax": __version__,
-            **{name: metadata.version(name) for name in ("jax", "numpy", *packages)},
-        },
+        "versions": {"saejax": __version__, **versions},
     }

@@ -1,4 +1,4 @@
-"""Telling a user's functions apart: by what they compute, not by what they are called."""
+"""A hash of what a function computes, which tells users' functions apart whatever their names."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# What has a derivative of its own, which a program does not show before it is differentiated.
+# Functions with a derivative of their own, which a program only shows once it is differentiated.
 CUSTOM = ("custom_jvp", "custom_vjp")
 
 
@@ -37,7 +37,7 @@ def program(function: Callable[..., Any], *arguments: Any, trained: bool = False
 
 
 def _add(sha: Any, traced: Any) -> None:
-    # Places of Python objects in memory are another in each process.
+    # Addresses of Python objects differ from process to process.
     sha.update(re.sub(r" at 0x[0-9a-f]+", "", str(traced.jaxpr)).encode())
     inner = (part for e in _equations(traced) for part in _inner(e))
     for captured in (c for part in (traced, *inner) for c in getattr(part, "consts", ())):
@@ -46,7 +46,7 @@ def _add(sha: Any, traced: Any) -> None:
 
 
 def _equations(traced: Any) -> Iterator[Any]:
-    """All equations of a program, those inside of others after them."""
+    """All equations of a program; those inside an equation come after it."""
     for equation in getattr(traced, "jaxpr", traced).eqns:
         yield equation
         for part in _inner(equation):
@@ -54,9 +54,9 @@ def _equations(traced: Any) -> Iterator[Any]:
 
 
 def _inner(equation: Any) -> list[Any]:
-    """The programs that an equation runs: bodies of `jit`, `scan`, `cond` and the like.
+    """The programs inside an equation: bodies of `jit`, `scan`, `cond` and the like.
 
-    The text of the outer program holds theirs, but not the arrays that they captured.
+    The text of the outer program contains theirs, but not the arrays that they captured.
     """
 
     def is_program(part: Any) -> bool:

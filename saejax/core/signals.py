@@ -1,4 +1,4 @@
-"""A training that is asked to stop, by Ctrl-C or SIGTERM, does so between two chunks."""
+"""Stopping a training between two chunks, when Ctrl-C or SIGTERM asks for it."""
 
 import os
 import signal
@@ -13,29 +13,27 @@ import numpy as np
 
 
 class Stop:
-    """Which signal asked this process to stop, if any."""
+    """The signal that asked this process to stop, if any."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def asked(self) -> bool:
-        """Whether any process was asked; all processes get the same answer and must ask
-        together."""
+        """Whether any process was asked to stop; all must call it, and get the same answer."""
         if jax.process_count() == 1:
             return self.signal is not None
         from jax.experimental import multihost_utils
 
-        mine = np.int32(self.signal or 0)
-        self.signal = int(multihost_utils.process_allgather(mine).max()) or None
+        signals = multihost_utils.process_allgather(np.int32(self.signal or 0))
+        self.signal = int(signals.max()) or None
         return self.signal is not None
 
     def leave(self, message: str) -> None:
-        """Ends as the signal wants: KeyboardInterrupt for Ctrl-C, an exit with a message for
-        SIGTERM.
+        """Ends the process in the way of the signal.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
-            SystemExit: after SIGTERM, with the code that shells give a process that it ended.
+            SystemExit: after SIGTERM, with a message and the exit code that shells expect.
         """
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt
@@ -45,9 +43,9 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """While inside, the first Ctrl-C or SIGTERM is noted only; a second Ctrl-C interrupts at once.
+    """While inside, the first Ctrl-C or SIGTERM is only noted; a second Ctrl-C interrupts at once.
 
-    Python lets the main thread alone handle signals: in another thread nothing is noted.
+    In another thread than the main one nothing is noted: Python handles signals there alone.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

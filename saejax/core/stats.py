@@ -1,4 +1,4 @@
-"""What the statistics of this package share: samples that are checked, dice, and intervals."""
+"""Statistics: bootstrap intervals, intervals of shares, and checks of samples."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -14,13 +14,7 @@ N_BOOT = 1000
 
 
 class Interval(NamedTuple):
-    """A number with the interval around it; NaN where there is none.
-
-    Attributes:
-        value: of the sample itself.
-        low: lower end.
-        high: upper end.
-    """
+    """The value of a statistic and the two ends of the interval around it; NaN where undefined."""
 
     value: float
     low: float
@@ -28,18 +22,18 @@ class Interval(NamedTuple):
 
 
 def generator(key: PRNGKeyArray) -> np.random.Generator:
-    """NumPy's dice for a JAX key: statistics of the host are in float64, which JAX lacks by
-    default."""
+    """NumPy's random generator for a JAX key: JAX by itself has no float64 for statistics."""
     return np.random.default_rng(np.asarray(jax.random.key_data(key)))
 
 
 def as_sample(
     name: str, x: np.ndarray, lowest: float = -np.inf, highest: float = np.inf
 ) -> Float64[np.ndarray, " n"]:
-    """A sample in float64, once it is known to be usable.
+    """A sample in float64.
 
     Raises:
-        ValueError: where it is not a vector, is empty, or holds what is not finite or out of range.
+        ValueError: where it is not a vector, is empty, or has a number that is not finite or out of
+            range.
     """
     x = np.asarray(x)
     if x.ndim != 1 or not len(x):
@@ -55,11 +49,7 @@ def as_sample(
 
 
 def check_bootstrap(n_boot: int, level: float) -> None:
-    """Refuse a number of resamples or a level that makes no interval.
-
-    Raises:
-        ValueError: naming the argument.
-    """
+    """Refuses a number of resamples or a level that makes no interval, by a ValueError."""
     check_whole("n_boot", n_boot, "1 or more", lambda v: v >= 1)
     check_number("level", level, "above 0, below 1", lambda v: 0 < v < 1)
 
@@ -85,8 +75,8 @@ def bootstrapped(
     """A statistic of paired columns with its percentile interval, rows drawn with replacement.
 
     Args:
-        statistic: of the columns; takes them stacked as [resamples, n] with `axis=-1` too.
-        columns: all of one length; the rows of no or one sample have no interval.
+        statistic: of the columns, or of resamples stacked as [resamples, n] with `axis=-1`.
+        columns: all of one length; with fewer than two rows there is no interval.
         key: of the resamples.
         n_boot: number of resamples.
         level: share of the resamples within the interval.
@@ -97,11 +87,11 @@ def bootstrapped(
         return Interval(value, np.nan, np.nan)
     rng = generator(key)
     # Resamples of many latents would fill the memory if they were drawn all at once.
-    rows = max(1, 2**20 // n)
+    at_once = max(1, 2**20 // n)
     replicates = []
-    for start in range(0, n_boot, rows):
-        at = rng.integers(n, size=(min(rows, n_boot - start), n))
-        replicates.append(statistic(*(column[at] for column in columns), axis=-1))
+    for start in range(0, n_boot, at_once):
+        rows = rng.integers(n, size=(min(at_once, n_boot - start), n))
+        replicates.append(statistic(*(column[rows] for column in columns), axis=-1))
     # A resample of a small sample may be flat and have no correlation.
     replicates = np.concatenate(replicates)
     low, high = percentiles(replicates[~np.isnan(replicates)], level)
@@ -135,9 +125,9 @@ def share(k: int, n: int, level: float) -> Interval:
 
 
 def mean_and_spread(values: np.ndarray) -> tuple[Any, Any]:
-    """Mean and standard deviation (divisor n - 1) over the first axis, which is that of the seeds.
+    """Mean and standard deviation (divisor n - 1) over the first axis, that of the seeds.
 
-    NaNs are left out; the spread of fewer than two values is NaN.
+    NaNs are left out; the standard deviation of fewer than two values is NaN.
     """
     values = np.asarray(values, float)
     n = np.isfinite(values).sum(0)

@@ -1,4 +1,4 @@
-"""A small table: rows are dicts, shown aligned in a terminal and as HTML in a notebook."""
+"""A small table of rows that are dicts, aligned in a terminal and HTML in a notebook."""
 
 import csv
 import html
@@ -9,23 +9,23 @@ from typing import Any
 
 
 def show(value: Any) -> str:
-    """A cell as text: numbers to four figures, what is missing or NaN as nothing."""
+    """A cell as text to be read: numbers to four figures, an empty text for None and NaN."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def exact(value: Any) -> str:
-    """A cell as a CSV holds it: numbers to seven figures."""
+    """A cell as text for a CSV: numbers to seven figures, else as `show`."""
     return f"{value:.7g}" if isinstance(value, float) and not math.isnan(value) else show(value)
 
 
 class Table(list[dict[str, Any]]):
     """Rows with the same columns; `pandas.DataFrame(table)` takes it as it is."""
 
-    def __getitem__(self, at: Any) -> Any:
-        rows = super().__getitem__(at)
-        return Table(rows) if isinstance(at, slice) else rows
+    def __getitem__(self, index: Any) -> Any:
+        rows = super().__getitem__(index)
+        return Table(rows) if isinstance(index, slice) else rows
 
     def __repr__(self) -> str:
         return str(self)

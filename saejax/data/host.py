@@ -1,4 +1,4 @@
-"""Batches that the host hands to a compiled chunk, instead of the chunk drawing them itself."""
+"""Data that lies outside of the compiled program: the host hands its batches to every chunk."""
 
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float, Int
 
 @runtime_checkable
 class HostSource(Protocol):
-    """A data set that lies outside of the program. Its batches are pure functions of (seed, step).
+    """A data set outside of the program, whose batches are pure functions of (seed, step).
 
     Attributes:
         d_in: width of a sample.
@@ -31,7 +31,7 @@ class HostSource(Protocol):
     def evaluation(
         self, n_batches: int, batch_size: int
     ) -> Float[np.ndarray, "n_batches batch d_in"]:
-        """Batches that no training batch has a sample of; always the same."""
+        """Batches of samples that are never trained on; always the same."""
         ...
 
     def mean(self) -> Float[np.ndarray, " d_in"]:
@@ -57,11 +57,11 @@ class Fed(NamedTuple):
     held_out: Float[Array, "n_batches batch d_in"]
 
     def draw(self, name: str, step: Int[Array, ""]) -> Float[Array, "seeds *n_batches batch d_in"]:
-        """Batches in float32, as `saejax.training.batches.draw` wants them from a data set.
+        """Batches in float32: the training batch of each seed, or for "evaluation" those held out.
 
         Args:
-            name: "batches" for the training batch of each seed, "evaluation" for the held-out ones.
-            step: number of steps done; one that the chunk was not fed for gives the nearest batch.
+            name: "batches" or "evaluation".
+            step: number of steps done; one outside of the chunk gives the nearest batch.
         """
         if name == "batches":
             return self.batches[:, step - self.first].astype(jnp.float32)

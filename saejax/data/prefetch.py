@@ -1,4 +1,4 @@
-"""Work for later steps, done by a thread while the current one is used."""
+"""Reading ahead: a thread prepares the batches of the next chunk while one is trained on."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
@@ -23,35 +23,25 @@ def prefetch(
     """`map(function, items)`, computed up to `ahead` items early by a thread.
 
     What the function raises is raised here, at the item's turn. The thread ends with the iterator,
-    whether that is run to its end, closed or dropped.
-
-    Args:
-        function: what to compute for an item.
-        items: may be endless.
-        ahead: how many results wait at most; each is held in memory.
-
-    Raises:
-        ValueError: for `ahead` below 1.
+    whether that is run to its end, closed or dropped. Items may be endless.
     """
     ahead = check_whole("ahead", ahead, "1 or more (a whole number)", lambda v: v >= 1)
-    return _prefetch(function, items, ahead)
 
-
-def _prefetch(
-    function: Callable[[A], B], items: Iterable[A], ahead: int
-) -> Generator[B, None, None]:
-    waiting: deque[Future[B]] = deque()
-    with ThreadPoolExecutor(1, "prefetch") as thread:
-        try:
-            for item in items:
-                waiting.append(thread.submit(function, item))
-                if len(waiting) > ahead:
+    def results() -> Generator[B, None, None]:
+        waiting: deque[Future[B]] = deque()
+        with ThreadPoolExecutor(1, "prefetch") as thread:
+            try:
+                for item in items:
+                    waiting.append(thread.submit(function, item))
+                    if len(waiting) > ahead:
+                        yield waiting.popleft().result()
+                while waiting:
                     yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for result in waiting:
-                result.cancel()
+            finally:
+                for result in waiting:
+                    result.cancel()
+
+    return results()
 
 
 def feeds(
@@ -64,8 +54,8 @@ def feeds(
 ) -> Generator[dict[str, Fed], None, None]:
     """Inputs of one chunk after another on the device; while one is trained on, the next is read.
 
-    A chunk's batches are `len(seeds) * steps.step * batch_size * d_in` numbers for each source.
-    Those of two chunks lie on the device at once, and a third may be on its way.
+    A chunk's batches are `len(seeds) * steps.step * batch_size * d_in` numbers for each source. Two
+    chunks lie on the device at once, and a third may be on its way.
 
     Args:
         sources: the data sets by name.
@@ -84,9 +74,9 @@ def feeds(
     }
 
     def one(name: str, step: int) -> Fed:
-        own = [sources[name].feed(seed, step, steps.step, batch_size) for seed in seeds]
-        batches = np.stack(own) if len(own) > 1 else own[0][None]
-        there = spread(mesh, batches, P(None, None, "batch"))
-        return Fed(spread(mesh, np.int32(step)), there, held_out[name])
+        of_seeds = [sources[name].feed(seed, step, steps.step, batch_size) for seed in seeds]
+        batches = np.stack(of_seeds) if len(of_seeds) > 1 else of_seeds[0][None]
+        on_devices = spread(mesh, batches, P(None, None, "batch"))
+        return Fed(spread(mesh, np.int32(step)), on_devices, held_out[name])
 
     yield from prefetch(lambda step: {name: one(name, step) for name in sources}, steps, ahead=1)

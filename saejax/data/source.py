@@ -1,4 +1,4 @@
-"""The one door through which data enters a sweep: anything a user may pass becomes a Source.
+"""Sources of training data: whatever a user passes to a sweep becomes one.
 
 A source is pure: `sample` is traced into the training step and gets its arrays as arguments, split
 into `shared` (one copy for all seeds) and what `setup` makes from a seed's key.
@@ -19,7 +19,10 @@ from saejax.core.program_hash import program
 from saejax.core.programs import shape_of
 from saejax.data.host import HostSource
 from saejax.data.synthetic import recipe
+from saejax.data.synthetic.hierarchy import Codes
 from saejax.data.synthetic.recipe import Synthetic
+
+Batch = Float[Array, "batch d_in"]
 
 
 @runtime_checkable
@@ -49,15 +52,11 @@ class Source(Protocol):
         """Ground-truth features in what `setup` returned, None where unknown."""
         ...
 
-    def sample(
-        self, shared: Any, arrays: Any, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch d_in"]:
+    def sample(self, shared: Any, arrays: Any, key: PRNGKeyArray, batch_size: int) -> Batch:
         """A fresh batch."""
         ...
 
-    def codes(
-        self, shared: Any, arrays: Any, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch n_features"] | None:
+    def codes(self, shared: Any, arrays: Any, key: PRNGKeyArray, batch_size: int) -> Codes | None:
         """True feature activations in what `sample` draws with this key, None where unknown."""
         ...
 
@@ -93,22 +92,35 @@ class SyntheticSource:
 
     def sample(
         self, shared: None, arrays: recipe.Truth, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch d_in"]:
+    ) -> Batch:
         return recipe.sample(self.spec, arrays, key, batch_size)
 
     def codes(
         self, shared: None, arrays: recipe.Truth, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch n_features"]:
+    ) -> Codes:
         return recipe.codes(self.spec, arrays, key, batch_size)
 
     def describe(self) -> dict[str, Any]:
-        # What is off is left out: a run is described as it was before there was such a setting.
+        # Settings that are off are left out: a run is described as before there were such settings.
         settings = {name: value for name, value in asdict(self.spec).items() if value is not None}
         return {"type": "synthetic", **settings}
 
 
+class _NoTruth:
+    """What a source does that knows no true features and has no arrays of a seed."""
+
+    def setup(self, key: PRNGKeyArray) -> None:
+        return None
+
+    def features(self, arrays: None) -> None:
+        return None
+
+    def codes(self, shared: Any, arrays: None, key: PRNGKeyArray, batch_size: int) -> None:
+        return None
+
+
 @dataclass(frozen=True)
-class ArraySource:
+class ArraySource(_NoTruth):
     """Rows of an array, drawn with replacement. The array is held once, whatever the seeds."""
 
     shared: Float[Array, "n d_in"] | jax.ShapeDtypeStruct = field(repr=False)
@@ -118,21 +130,8 @@ class ArraySource:
     def d_in(self) -> int:
         return self.shared.shape[1]
 
-    def setup(self, key: PRNGKeyArray) -> None:
-        return None
-
-    def features(self, arrays: None) -> None:
-        return None
-
-    def sample(
-        self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch d_in"]:
+    def sample(self, shared: Any, arrays: None, key: PRNGKeyArray, batch_size: int) -> Batch:
         return shared[jax.random.randint(key, (batch_size,), 0, shared.shape[0])]
-
-    def codes(
-        self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
-    ) -> None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         rows = np.ascontiguousarray(self.shared)
@@ -142,14 +141,12 @@ class ArraySource:
 
 @dataclass(frozen=True)
 class FullBatch(ArraySource):
-    """A small table of which every batch is the whole, in its order; evaluations see it too.
+    """A small table that is every batch, whole and in its order, also of evaluations.
 
     The batch size must be the number of rows.
     """
 
-    def sample(
-        self, shared: Float[Array, "n d_in"], arrays: None, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch d_in"]:
+    def sample(self, shared: Any, arrays: None, key: PRNGKeyArray, batch_size: int) -> Batch:
         return shared
 
     def describe(self) -> dict[str, Any]:
@@ -157,27 +154,16 @@ class FullBatch(ArraySource):
 
 
 @dataclass(frozen=True)
-class FunctionSource:
+class FunctionSource(_NoTruth):
     """A user's pure function from a key to a batch [batch_size, d_in]."""
 
-    function: Callable[[PRNGKeyArray], Float[Array, "batch d_in"]]
+    function: Callable[[PRNGKeyArray], Batch]
     d_in: int
     n_features: None = None
     shared: None = None
 
-    def setup(self, key: PRNGKeyArray) -> None:
-        return None
-
-    def features(self, arrays: None) -> None:
-        return None
-
-    def sample(
-        self, shared: None, arrays: None, key: PRNGKeyArray, batch_size: int
-    ) -> Float[Array, "batch d_in"]:
+    def sample(self, shared: None, arrays: None, key: PRNGKeyArray, batch_size: int) -> Batch:
         return jnp.asarray(self.function(key), jnp.float32)
-
-    def codes(self, shared: None, arrays: None, key: PRNGKeyArray, batch_size: int) -> None:
-        return None
 
     def describe(self) -> dict[str, Any]:
         name = getattr(self.function, "__name__", type(self.function).__name__)
@@ -202,7 +188,7 @@ def traced(source: AnySource) -> tuple[Any, Source | None]:
 
 
 def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
-    """The source behind a spec, an array or a function.
+    """The source that a spec, an array or a function stands for.
 
     Args:
         data: a `Synthetic`, an array [n, d_in] of finite numbers, a function `key -> [batch_size,
@@ -236,9 +222,11 @@ def as_source(data: Any, batch_size: int, name: str = "data") -> AnySource:
     if isinstance(data, np.ndarray | jax.Array):
         return ArraySource(_rows(data, name))
     if callable(getattr(data, "sample", None)):
-        parts = [n for n in SOURCE if n not in ("n_features", "shared")]
+        may_be_none = ("n_features", "shared")
         lacks = [
-            n for n in SOURCE if not hasattr(data, n) or (n in parts and getattr(data, n) is None)
+            name
+            for name in SOURCE
+            if not hasattr(data, name) or (getattr(data, name) is None and name not in may_be_none)
         ]
         raise TypeError(
             f"data {name!r}: got {type(data).__name__}, which looks like a source but lacks "
@@ -266,19 +254,17 @@ def _rows(data: Any, name: str) -> Float[Array, "n d_in"]:
         raise ValueError(
             f"data {name!r}: got an array of shape {data.shape}, allowed: [rows, d_in], not empty"
         )
-    real = jnp.issubdtype(data.dtype, jnp.floating) or jnp.issubdtype(data.dtype, jnp.integer)
-    if not real:
-        raise ValueError(
-            f"data {name!r}: the array must hold finite numbers only, got {data.dtype}"
-        )
+    must = f"data {name!r}: the array must hold finite numbers only"
+    if not (jnp.issubdtype(data.dtype, jnp.floating) or jnp.issubdtype(data.dtype, jnp.integer)):
+        raise ValueError(f"{must}, got {data.dtype}")
     rows = jnp.asarray(data, jnp.float32)
     if not bool(jnp.isfinite(rows).all()):
-        raise ValueError(f"data {name!r}: the array must hold finite numbers only, in float32")
+        raise ValueError(f"{must}, in float32")
     return rows
 
 
 def as_sources(data: Any, batch_size: int) -> dict[str, AnySource]:
-    """Named sources: one called after its kind (or "data"), or a dict's entries under their keys.
+    """Sources by name: the entries of a dict, or one that is called after its kind or "data".
 
     Raises:
         ValueError: for an empty dict, and when the entries differ in d_in or n_features, because

@@ -1,4 +1,4 @@
-"""Tables of token activations: a label, a row of numbers and the groups of each token.
+"""Tables of token activations: for each token a label, a row of numbers and its groups.
 
 A file is UTF-8 text with its fields separated by commas:
 
@@ -40,8 +40,7 @@ class TokenTable:
 
     Raises:
         ValueError: for parts that differ in length, fewer than two tokens, a blank label, a column
-            name that is empty, repeated or a number, and groups among which none tells tokens apart
-            or one holds every token.
+            name that is empty, repeated or a number, no group, and a group of all tokens.
     """
 
     labels: tuple[str, ...]
@@ -81,19 +80,15 @@ class TokenTable:
     def groups(self) -> dict[str, tuple[int, ...]]:
         """Name of each group -> positions of its tokens; groups in order of their first token."""
         positions: dict[str, list[int]] = {}
-        for i, own in enumerate(self.groups_of):
-            for name in own:
+        for i, names in enumerate(self.groups_of):
+            for name in names:
                 positions.setdefault(name, []).append(i)
         return {name: tuple(tokens) for name, tokens in positions.items()}
 
     @property
     def member(self) -> Bool[np.ndarray, "groups tokens"]:
         """Whether a token (column) belongs to a group (row, in the order of `groups`)."""
-        groups = self.groups
-        out = np.zeros((len(groups), len(self.labels)), bool)
-        for row, tokens in zip(out, groups.values(), strict=True):
-            row[list(tokens)] = True
-        return out
+        return np.array([[name in names for names in self.groups_of] for name in self.groups])
 
 
 def published() -> TokenTable:
@@ -105,8 +100,8 @@ def published() -> TokenTable:
         not animals  not cat, not dog, robot, AI assistant
         artificial   robot, AI assistant
 
-    The text names its fourth token "energetic dog" in the prose and "loyal dog" in the code; the
-    name here is that of the code. It also speaks of three dimensions where its code has four.
+    The text calls its fourth token "energetic dog" in the prose and, as here, "loyal dog" in the
+    code. It also speaks of three dimensions where its code has four.
 
     Source: Xiang (2025), "Sparse AutoEncoder: from Superposition to interpretable features".
     """
@@ -138,19 +133,17 @@ def read_csv(path: str | Path) -> TokenTable:
         path: a UTF-8 file.
 
     Raises:
-        ValueError: `FILE, line N: got ..., allowed: ...`, N being the line on which the record
-            starts: for text that is not UTF-8, quotes that do not close, an empty file, a missing
-            or unclear header, a ragged line, a blank label, a field that is not a finite float32,
-            fewer than two tokens, no group, or a group of all tokens.
+        ValueError: `FILE, line N: got ..., allowed: ...`, N being the line where the record starts:
+            for text that is not UTF-8, quotes that do not close, an empty file, a missing or
+            unclear header, a ragged line, a field that is not a finite float32, and what
+            `TokenTable` refuses.
         OSError: naming the path, where it is missing, a folder or unreadable.
     """
     records = _records(path)
-    start = next(records, None)
-    if start is None:
-        raise ValueError(
-            f"{path}, line 1: got an empty file, allowed: a header and 2 tokens or more"
-        )
-    header, names = start
+    header, names = next(records, ("", []))
+    if not names:
+        got = "got an empty file, allowed: a header and 2 tokens or more"
+        raise ValueError(f"{path}, line 1: {got}")
     names = [name.strip() for name in names]
     if len(names) == 1 and ";" in names[0]:
         raise ValueError(
@@ -193,8 +186,8 @@ def to_csv(table: TokenTable) -> str:
     # Before Python 3.13 a carriage return in a label is quoted only if it occurs in the terminator.
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(["label", *([] if by_label else [GROUPS]), *table.columns])
-    for label, own, row in zip(table.labels, table.groups_of, table.x, strict=True):
-        writer.writerow([label, *([] if by_label else [";".join(own)]), *map(_shortest, row)])
+    for label, names, row in zip(table.labels, table.groups_of, table.x, strict=True):
+        writer.writerow([label, *([] if by_label else [";".join(names)]), *map(_shortest, row)])
     return out.getvalue()
 
 
@@ -203,7 +196,7 @@ def to_json(table: TokenTable) -> dict[str, Any]:
     return {
         "labels": list(table.labels),
         "x": table.x.tolist(),
-        "groups_of": [list(own) for own in table.groups_of],
+        "groups_of": [list(names) for names in table.groups_of],
         "columns": list(table.columns),
     }
 
@@ -213,13 +206,13 @@ def from_json(data: Mapping[str, Any]) -> TokenTable:
     return TokenTable(
         labels=tuple(data["labels"]),
         x=np.array(data["x"], np.float32),
-        groups_of=tuple(tuple(own) for own in data["groups_of"]),
+        groups_of=tuple(tuple(names) for names in data["groups_of"]),
         columns=tuple(data["columns"]),
     )
 
 
 def _records(path: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Where each record that is not blank starts, and its fields."""
+    """The place where each record starts, for errors, and its fields; blank ones are skipped."""
     try:
         text = Path(path).read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -271,7 +264,7 @@ def _number(field: str, column: str, where: str) -> np.float32:
 
 def _shortest(number: np.float32) -> str:
     # Reading rounds twice, to float64 and then to float32. Nine digits survive that for every
-    # float32; the shortest form of NumPy, which knows of one rounding only, need not.
+    # float32; NumPy's shortest form, which is made for one rounding, need not.
     texts = (f"{number:.{digits}g}" for digits in range(6, 10))
     return next(text for text in texts if np.float32(float(text)) == number)
 
@@ -297,7 +290,7 @@ def _check_columns(columns: Sequence[str], where: str) -> None:
 
 
 def _are_labels(labels: Sequence[str], groups_of: Sequence[tuple[str, ...]]) -> bool:
-    return all(own == (label,) for label, own in zip(labels, groups_of, strict=True))
+    return all(names == (label,) for label, names in zip(labels, groups_of, strict=True))
 
 
 def _check_groups(labels: Sequence[str], groups_of: Sequence[tuple[str, ...]], where: str) -> None:
@@ -306,15 +299,15 @@ def _check_groups(labels: Sequence[str], groups_of: Sequence[tuple[str, ...]], w
             f"{where}: got no group of tokens, allowed: at least one (without a column {GROUPS!r} "
             "each label is a group)"
         )
-    for name in dict.fromkeys(name for own in groups_of for name in own):
-        if all(name in own for own in groups_of):
+    for name in dict.fromkeys(name for names in groups_of for name in names):
+        if all(name in names for names in groups_of):
             raise ValueError(
                 f"{where}: got the group {name!r} of all {len(groups_of)} tokens, allowed: groups "
                 "that leave out at least one token"
             )
-    for own in () if _are_labels(labels, groups_of) else groups_of:
-        if own != _split(";".join(own)):
+    for names in () if _are_labels(labels, groups_of) else groups_of:
+        if names != _split(";".join(names)):
             raise ValueError(
-                f"{where}: got the groups {own}, allowed: distinct names without ';' and without "
+                f"{where}: got the groups {names}, allowed: distinct names without ';' and without "
                 "spaces around them"
             )

@@ -9,27 +9,21 @@ from saejax.core.version import __version__
 from saejax.metrics.catalogue import LARGER_IS_BETTER
 from saejax.results.result import Result
 
-# Columns of the table, by the first of which the SAEs are ranked.
 # Its name in an export, which is where hubs look for it.
 CARD = "README.md"
+# Columns of the table of results; the first of them that was measured ranks the SAEs.
 SHOWN = ("mmcs_true_to_dict", "fvu", "mse", "l0", "dead_latents")
 ROWS = 10
 LOADING = {
-    "saelens": """
-```python
+    "saelens": """\
 from sae_lens import SAE  # pip install sae-lens
 
 sae = SAE.load_from_disk("{cell}")  # or, from the hub, SAE.from_pretrained("OWNER/NAME", "{cell}")
-x_hat = sae(x)  # a tensor [batch, {d_in}]
-```
 """,
-    "dictionary_learning": """
-```python
+    "dictionary_learning": """\
 from dictionary_learning.utils import load_dictionary  # pip install dictionary-learning
 
 sae, config = load_dictionary("{cell}", device="cpu")
-x_hat = sae(x)  # a tensor [batch, {d_in}]
-```
 """,
 }
 HEAD = """---
@@ -46,7 +40,11 @@ Trained side by side with saejax {version}. Every folder is one SAE, named by it
 sweep; [cells.csv](cells.csv) lists all of them with their measurements.
 
 ## How to load one
-{loading}
+
+```python
+{loading}x_hat = sae(x)  # a tensor [batch, {d_in}]
+```
+
 In saejax itself: `from saejax import formats; sae = formats.load("{cell}")`.
 
 ## What was trained
@@ -64,33 +62,28 @@ def model_card(result: Result, cells: Table, skipped: Sequence[str], format: str
         format: key of `LOADING`.
     """
     run, best = result.run, _ranked(cells)
-    first = best[0]["cell"]
-    n = f"{len(cells)} sparse autoencoder{'s' * (len(cells) > 1)}"
-    lines = [
-        HEAD.format(
-            library="saelens" if format == "saelens" else format,
-            n=n,
-            d_in=run.get("d_in"),
-            version=run.get("versions", {}).get("saejax", __version__),
-            loading=LOADING[format].format(cell=first, d_in=run.get("d_in")),
-            cell=first,
-        )
-    ]
-    for name, values in {**result.coords, "d_sae": result.d_sae}.items():
-        there = {row[name] for row in cells}
-        shown = (_code(show(value)) for value in dict.fromkeys(values) if value in there)
-        lines.append(f"- {name}: {', '.join(shown)}")
-    lines.append(
-        f"- steps: {result.steps[-1]}, of {run.get('settings', {}).get('batch_size')} samples"
+    cell, d_in = best[0]["cell"], run.get("d_in")
+    head = HEAD.format(
+        library=format,
+        n=f"{len(cells)} sparse autoencoder{'s' * (len(cells) > 1)}",
+        d_in=d_in,
+        version=run.get("versions", {}).get("saejax", __version__),
+        loading=LOADING[format].format(cell=cell),
+        cell=cell,
     )
+    lines = [head]
+    for name, values in {**result.coords, "d_sae": result.d_sae}.items():
+        exported = {row[name] for row in cells}
+        shown = (_code(show(value)) for value in dict.fromkeys(values) if value in exported)
+        lines.append(f"- {name}: {', '.join(shown)}")
+    batch_size = run.get("settings", {}).get("batch_size")
+    lines.append(f"- steps: {result.steps[-1]}, of {batch_size} samples")
     if skipped:
         lines.append(f"- frozen as not finite, and left out: {', '.join(map(_code, skipped))}")
     lines.append("\n## On what\n")
     for name in dict.fromkeys(row["dataset"] for row in cells):
-        facts = about_data(run.get("data", {}).get(name, {}))
-        lines.append(
-            f"- {_code(name)}: " + ", ".join(f"{k} {_code(show(v))}" for k, v in facts.items())
-        )
+        facts = about_data(run.get("data", {}).get(name, {})).items()
+        lines.append(f"- {_code(name)}: " + ", ".join(f"{k} {_code(show(v))}" for k, v in facts))
     lines += ["\n## Results\n", *_results(best, len(cells)), "\n## Settings\n"]
     settings = {"settings": run.get("settings"), "versions": run.get("versions")}
     lines.append(f"```json\n{json.dumps(settings, indent=1)}\n```\n")
@@ -98,28 +91,23 @@ def model_card(result: Result, cells: Table, skipped: Sequence[str], format: str
 
 
 def about_data(data: Mapping[str, Any]) -> dict[str, Any]:
-    """What the card says of a data set.
+    """What the card says of a data set, from its description in `run.json`.
 
-    Args:
-        data: its description in `run.json`. What it says of a language model's text, paths of a
-            machine among it, is left out but for the model's name.
+    Of a language model's text, which may name paths of a machine, it says the model's name alone.
     """
     facts = {name: value for name, value in data.items() if name != "model"}
-    named = model_name(data.get("model") or {})
-    return facts | ({"model": named} if named else {})
+    name = model_name(data.get("model") or {})
+    return facts | ({"model": name} if name else {})
 
 
 def model_name(model: Mapping[str, Any]) -> str | None:
-    """The language model that a store's activations are of, where its description names one.
-
-    Of GPT-2 it is the name that SAELens and TransformerLens know.
-    """
+    """The language model of a store's activations; GPT-2 as SAELens and TransformerLens name it."""
     name = model.get("pretrained", model).get("name")
     return name.removeprefix("openai-community/") if isinstance(name, str) else None
 
 
 def _ranked(cells: Table) -> list[dict[str, Any]]:
-    """The rows by falling merit, by the first of `SHOWN` that was measured."""
+    """The rows, best first, by the first of `SHOWN` that was measured."""
     first = next((name for name in SHOWN if name in cells[0]), None)
     if first is None:
         return list(cells)

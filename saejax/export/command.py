@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saejax.core.files import in_the_way, part_folder, refuse, settle, write_text
+from saejax.core.files import check_new_folder, in_the_way, part_folder, settle, write_text
 from saejax.core.table import Table
 from saejax.export import formats, hub
 from saejax.export.card import CARD, model_card, model_name
@@ -34,13 +34,10 @@ DESCRIPTION = "A whole sweep as folders that other libraries open."
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """What was written: the folder, and the rows of its cells.csv.
 
-    Attributes:
-        folder: where.
-        cells: the rows of cells.csv.
-        skipped: names of cells that were frozen as not finite.
-        was_there: whether the folder held the same export already, and was left as it is.
+    `skipped` are the names of cells that were frozen as not finite; `was_there` says whether the
+    folder held the same export already, and was left as it is.
     """
 
     folder: Path
@@ -81,11 +78,13 @@ def export(
         out = Path(run) / f"export-{format}"
     result, out = run if isinstance(run, Result) else load(run), Path(out)
     there = in_the_way(out)
-    if there and not (out / INDEX).is_file():
-        refuse(out)
+    if not (out / INDEX).is_file():
+        check_new_folder(out)
     chosen = result.select(**(where or {}))
     cells = [
-        i for i in result.cells() if all(at in hits for at, hits in zip(i, chosen, strict=True))
+        index
+        for index in result.cells()
+        if all(at in positions for at, positions in zip(index, chosen, strict=True))
     ]
     frozen = [index for index in cells if result.final["frozen_at"][index] >= 0]
     skipped = tuple(cell_name(result.coords, index) for index in frozen)
@@ -97,13 +96,14 @@ def export(
     rows = Table(_row(result, index) for index in cells)
     with part_folder(out) as part:
         for index, row in zip(cells, rows, strict=True):
-            sae = result.sae(**coordinates(result.coords, index))
-            about = {**sae.metadata, **_about(result, index)}
+            coords = coordinates(result.coords, index)
+            sae = result.sae(**coords)
+            about = {**sae.metadata, **_about(result, coords, row)}
             formats.save(replace(sae, metadata=about), part / row["cell"], format)
         write_text(part / INDEX, rows.to_csv())
         write_text(part / CARD, model_card(result, rows, skipped, format))
         if there:
-            _same(part, out)
+            _check_same(part, out)
         else:
             settle(part, out)
     return Export(out, rows, skipped, there)
@@ -111,30 +111,23 @@ def export(
 
 def _row(result: Result, index: tuple[int, ...]) -> dict[str, Any]:
     """A cell's row of cells.csv."""
-    at = coordinates(result.coords, index)
+    coords = coordinates(result.coords, index)
     measured = [name for name in METRICS if name in result.final] + result.own_metrics
-    return {
-        "cell": cell_name(result.coords, index),
-        **at,
-        "d_sae": result.d_sae[result.coords["ratio"].index(at["ratio"])],
-        **{name: float(result.final[name][index]) for name in measured},
-    }
+    d_sae = result.d_sae[result.coords["ratio"].index(coords["ratio"])]
+    metrics = {name: float(result.final[name][index]) for name in measured}
+    return {"cell": cell_name(result.coords, index), **coords, "d_sae": d_sae, **metrics}
 
 
-def _about(result: Result, index: tuple[int, ...]) -> dict[str, Any]:
-    """What a folder says of the run besides the coordinates, in SAELens's names where it has
-    any."""
-    run, at = result.run, coordinates(result.coords, index)
-    row = _row(result, index)
-    measured = {
-        name: row[name] for name in row if name in result.final and math.isfinite(row[name])
-    }
-    about: dict[str, Any] = {"steps": int(result.steps[-1]), "metrics": measured}
-    architecture = run.get("architectures", {}).get(at["architecture"], {})
+def _about(result: Result, coords: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a cell's folder says besides the coordinates, under SAELens's names if it has any."""
+    run = result.run
+    metrics = {name: v for name, v in row.items() if name in result.final and math.isfinite(v)}
+    about: dict[str, Any] = {"steps": int(result.steps[-1]), "metrics": metrics}
+    architecture = run.get("architectures", {}).get(coords["architecture"], {})
     if "prefixes" in architecture:
         nested = Matryoshka(prefixes=tuple(architecture["prefixes"]))
         about["matryoshka_widths"] = list(nested.sizes(row["d_sae"]))
-    data = run.get("data", {}).get(at["dataset"], {})
+    data = run.get("data", {}).get(coords["dataset"], {})
     model = data.get("model")
     if data.get("type") != "store" or not isinstance(model, Mapping):
         return about
@@ -148,36 +141,25 @@ def _about(result: Result, index: tuple[int, ...]) -> dict[str, Any]:
     return about
 
 
-def _same(part: Path, out: Path) -> None:
-    """Checks that a folder holds what it would be given, whatever became of its card.
-
-    Raises:
-        FileExistsError: naming the first file that differs, is missing, or is not of this export.
-    """
-    new, old = (
-        {p.relative_to(root) for p in root.rglob("*") if p.is_file() and not _aside(p, root)}
-        for root in (part, out)
-    )
-    other = [p for p in new & old if not filecmp.cmp(part / p, out / p, shallow=False)]
-    if different := sorted([*(new ^ old), *other]):
+def _check_same(part: Path, out: Path) -> None:
+    """Checks that a folder holds the files it would be given; FileExistsError names the first."""
+    new, old = _files(part), _files(out)
+    changed = {p for p in new & old if not filecmp.cmp(part / p, out / p, shallow=False)}
+    if different := sorted((new ^ old) | changed):
         raise FileExistsError(
             f"out: got {str(out)!r}, which holds another export (another {different[0]}); allowed: "
             "a new or empty folder, or one with the same export (nothing is ever overwritten)"
         )
 
 
-def _aside(path: Path, root: Path) -> bool:
-    """Whether a file is the card, or one that other programs keep beside an export."""
-    first = path.relative_to(root).parts[0]
-    return first == CARD or first.startswith(".")
+def _files(root: Path) -> set[Path]:
+    """The files of an export without its card, and without what other programs keep beside it."""
+    files = {path.relative_to(root) for path in root.rglob("*") if path.is_file()}
+    return {path for path in files if path.parts[0] != CARD and not path.parts[0].startswith(".")}
 
 
 def parse_where(text: str, result: Result) -> dict[str, Any]:
-    """Coordinates from `axis=value,axis=value`, for `Result.select`.
-
-    Raises:
-        ValueError: for text of another form.
-    """
+    """Coordinates from `axis=value,axis=value`, for `Result.select`; ValueError for other text."""
     where: dict[str, Any] = {}
     for part in text.split(",") if text else []:
         name, is_pair, value = part.partition("=")
@@ -196,12 +178,10 @@ def main() -> None:
     parser = argparse.ArgumentParser("python -m saejax.export", description=DESCRIPTION)
     parser.add_argument("workdir", help="of a run that has ended")
     parser.add_argument("--format", default="saelens", help=f"one of {', '.join(formats.FORMATS)}")
-    parser.add_argument(
-        "--out", help="folder for the export; default: export-FORMAT in the workdir"
-    )
-    parser.add_argument(
-        "--where", default="", help="the cells in question: l1=0.1,ratio=2; default: all"
-    )
+    out_help = "folder for the export; default: export-FORMAT in the workdir"
+    parser.add_argument("--out", help=out_help)
+    where_help = "the cells in question: l1=0.1,ratio=2; default: all"
+    parser.add_argument("--where", default="", help=where_help)
     parser.add_argument("--upload", metavar="OWNER/NAME", help="repository of the Hugging Face hub")
     parser.add_argument("--private", action="store_true", help="make that repository private")
     args = parser.parse_args()

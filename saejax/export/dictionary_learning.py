@@ -40,7 +40,7 @@ import numpy as np
 
 from saejax.core.checks import check_whole
 from saejax.core.files import read_json, write_bytes, write_text
-from saejax.export.folder import as_float32, logarithm, seeing_centred, seeing_plain, take
+from saejax.export.folder import as_float32, for_others, logarithm, seeing_centred, take
 from saejax.sae.params import Params
 from saejax.sae.trained import SAE
 
@@ -57,9 +57,10 @@ CLASSES = {
     "matryoshka": "MatryoshkaBatchTopKSAE",
 }
 KINDS = {theirs: ours for ours, theirs in CLASSES.items()} | {"AutoEncoderNew": "relu"}
-PLAIN = {"W_enc": "W_enc", "b_enc": "b_enc", "W_dec": "W_dec", "b_dec": "b_dec"}
-# Two of theirs keep their products as `nn.Linear`, whose weights are transposed.
+PLAIN = {name: name for name in ("W_enc", "b_enc", "W_dec", "b_dec")}
+# Some of theirs keep their products as `nn.Linear`, whose weights are transposed.
 LINEAR = {"encoder.weight": "W_enc", "encoder.bias": "b_enc", "decoder.weight": "W_dec"}
+GATED = {"encoder.weight": "W_enc", "gate_bias": "b_enc", "decoder.weight": "W_dec"}
 THRESHOLD = {"threshold": "threshold"}
 # The field of `Params` that a tensor of theirs is, or becomes.
 TENSORS = {
@@ -67,15 +68,8 @@ TENSORS = {
     "AutoEncoderNew": LINEAR | {"decoder.bias": "b_dec"},
     "AutoEncoderTopK": LINEAR | {"b_dec": "b_dec"},
     "BatchTopKSAE": LINEAR | {"b_dec": "b_dec"} | THRESHOLD,
-    "JumpReluAutoEncoder": PLAIN | {"threshold": "log_threshold"},
-    "GatedAutoEncoder": {
-        "encoder.weight": "W_enc",
-        "gate_bias": "b_enc",
-        "decoder.weight": "W_dec",
-        "decoder_bias": "b_dec",
-        "r_mag": "r_mag",
-        "mag_bias": "b_mag",
-    },
+    "JumpReluAutoEncoder": PLAIN | THRESHOLD,
+    "GatedAutoEncoder": GATED | {"decoder_bias": "b_dec", "r_mag": "r_mag", "mag_bias": "b_mag"},
     "MatryoshkaBatchTopKSAE": PLAIN | THRESHOLD,
 }
 COUNTED = ("topk", "batchtopk", "matryoshka")
@@ -84,32 +78,15 @@ UNLEARNED = -1.0
 
 
 def save(sae: SAE, folder: Path) -> None:
-    """Writes the files of an SAE into a folder.
-
-    Raises:
-        ValueError: for a k below 1 where their class has one.
-        ImportError: without torch.
-    """
+    """Writes the files of an SAE into a folder; errors as `saejax.export.formats.save`."""
     torch = _torch()
     theirs = CLASSES[sae.architecture]
-    params = sae.params
-    if params.b_dec is None:
-        params = params._replace(b_dec=np.zeros(sae.d_in, np.float32))
-    if theirs in SEES_X:
-        params = seeing_plain(params)
-    if params.log_threshold is not None:
-        params = params._replace(log_threshold=np.exp(as_float32(params.log_threshold)))
-    state = {
-        name: torch.from_numpy(as_float32(np.transpose(getattr(params, field))))
-        if name.endswith(".weight")
-        else torch.tensor(np.asarray(getattr(params, field), np.float32))
-        for name, field in TENSORS[theirs].items()
-    }
-    trainer: dict[str, Any] = {
-        "dict_class": theirs,
-        "activation_dim": sae.d_in,
-        "dict_size": sae.d_sae,
-    }
+    params, state = for_others(sae, theirs in SEES_X), {}
+    for name, field in TENSORS[theirs].items():
+        array = np.asarray(getattr(params, field))
+        state[name] = torch.tensor(as_float32(array.T if name.endswith(".weight") else array))
+    trainer: dict[str, Any] = {"dict_class": theirs}
+    trainer |= {"activation_dim": sae.d_in, "dict_size": sae.d_sae}
     if sae.architecture in COUNTED:
         k = check_whole("k", sae.k, f"1 or more in a {theirs}", lambda v: v >= 1)
         state["k"], trainer["k"] = torch.tensor(k, dtype=torch.int), k
@@ -149,13 +126,10 @@ def load(folder: Path) -> SAE:
         state.pop("threshold", None)
     if kind == "matryoshka" and "group_sizes" in state:
         metadata["matryoshka_widths"] = np.cumsum(state.pop("group_sizes")).tolist()
-    names = TENSORS[theirs]
-    arrays: dict[str, Any] = {
-        names[name]: as_float32(a.T) if name.endswith(".weight") else a
-        for name, a in take(state, tuple(names), path).items()
-    }
+    state = {name: a.T if name.endswith(".weight") else a for name, a in state.items()}
+    arrays = take(state, TENSORS[theirs], path)
     if kind == "jumprelu":
-        arrays["log_threshold"] = logarithm(arrays["log_threshold"])
+        arrays["log_threshold"] = logarithm(arrays.pop("threshold"))
     params = Params(**arrays)
     return SAE(seeing_centred(params) if theirs in SEES_X else params, kind, k, metadata)
 
@@ -169,12 +143,7 @@ def _torch() -> Any:
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict.
-
-    Raises:
-        ValueError: naming the file, where it holds anything else.
-        ImportError: without torch.
-    """
+    """The tensors of a state dict; ValueError names a file that holds anything else."""
     torch = _torch()
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
@@ -200,14 +169,12 @@ def _group_sizes(sae: SAE) -> list[int]:
 
 
 def _model(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """What their trainers say of the language model.
-
-    Their layers are those of the residual stream behind a block. That before block i is the one
-    behind block i - 1.
-    """
+    """What their trainers say of the language model."""
     hook = metadata.get("hook_name") or ""
-    found = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
-    layer = int(found[1]) - (found[2] == "hook_resid_pre") if found else None
+    match = re.fullmatch(r"blocks\.(\d+)\.(.+)", hook)
+    # Their layers are those of the residual stream behind a block: that before block i is the one
+    # behind block i - 1.
+    layer = int(match[1]) - (match[2] == "hook_resid_pre") if match else None
     return {
         "lm_name": metadata.get("model_name") or "",
         "layer": layer,

@@ -10,7 +10,7 @@ Nothing in a folder is ever run: weights are read as numbers alone.
 from pathlib import Path
 
 from saejax.core.checks import check_choice
-from saejax.core.files import in_the_way, part_folder, refuse, settle
+from saejax.core.files import check_new_folder, part_folder, settle
 from saejax.export import dictionary_learning, saelens
 from saejax.sae.trained import SAE
 
@@ -20,16 +20,12 @@ __all__ = ["FORMATS", "check_format", "load", "save"]
 
 
 def check_format(format: str) -> str:
-    """The name of a format.
-
-    Raises:
-        ValueError: for any other.
-    """
+    """The name of a format; ValueError for any other."""
     return check_choice("format", format, ", ".join(FORMATS), tuple(FORMATS))
 
 
 def save(sae: SAE, folder: str | Path, format: str = "saelens") -> Path:
-    """Writes an SAE as a folder, which is whole or absent.
+    """Writes an SAE as a folder, which is whole or absent, and returns its path.
 
     Args:
         sae: the SAE.
@@ -37,20 +33,15 @@ def save(sae: SAE, folder: str | Path, format: str = "saelens") -> Path:
         format: "saelens" (`saejax.export.saelens`) or "dictionary_learning"
             (`saejax.export.dictionary_learning`), whose docstrings say what changes on the way.
 
-    Returns:
-        The folder.
-
     Raises:
         ValueError: for an unknown format, and an SAE that the format has no words for.
         FileExistsError: when the folder holds something.
         ImportError: naming the package that the format needs.
     """
-    chosen = FORMATS[check_format(format)]
-    path = Path(folder)
-    if in_the_way(path):
-        refuse(path)
+    layout, path = FORMATS[check_format(format)], Path(folder)
+    check_new_folder(path)
     with part_folder(path) as part:
-        chosen.save(sae, part)
+        layout.save(sae, part)
         settle(part, path)
     return path
 
@@ -64,15 +55,17 @@ def load(folder: str | Path) -> SAE:
         ImportError: naming the package that the format needs.
     """
     path = Path(folder)
-    there = {name: [(path / file).is_file() for file in f.FILES] for name, f in FORMATS.items()}
-    whole = [name for name, found in there.items() if all(found)]
+    present = {
+        name: [file for file in layout.FILES if (path / file).is_file()]
+        for name, layout in FORMATS.items()
+    }
+    whole = [name for name, layout in FORMATS.items() if len(present[name]) == len(layout.FILES)]
     if len(whole) == 1:
         return FORMATS[whole[0]].load(path)
     allowed = "; or ".join(f"{' and '.join(f.FILES)} ({name})" for name, f in FORMATS.items())
+    got = f"folder: got {str(path)!r} with"
     if whole:
-        raise ValueError(
-            f"folder: got {str(path)!r} with files of both formats, allowed: {allowed}"
-        )
-    names = [file for f in FORMATS.values() for file in f.FILES if (path / file).is_file()]
-    got = " and ".join(names) or "no file of an SAE"
-    raise FileNotFoundError(f"folder: got {str(path)!r} with {got}, allowed: {allowed}")
+        raise ValueError(f"{got} files of both formats, allowed: {allowed}")
+    files = [file for found in present.values() for file in found]
+    names = " and ".join(files) or "no file of an SAE"
+    raise FileNotFoundError(f"{got} {names}, allowed: {allowed}")

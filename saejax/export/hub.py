@@ -18,7 +18,7 @@ REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def upload(folder: str | Path, repo_id: str, private: bool = False, client: Any = None) -> str:
-    """Uploads an export, its model card (README.md) among it.
+    """Uploads an export with its model card (README.md); returns the address of the repository.
 
     Say in the first lines of the card which license it has; the hub shows it.
 
@@ -26,11 +26,7 @@ def upload(folder: str | Path, repo_id: str, private: bool = False, client: Any 
         folder: of `saejax.export.command.export`.
         repo_id: "owner/name"; made where it is absent.
         private: whether it is to be seen by its owner alone.
-        client: a `huggingface_hub.HfApi`; None for one with the token of `hf auth login` or
-            HF_TOKEN.
-
-    Returns:
-        The address of the repository.
+        client: a `huggingface_hub.HfApi`; None for one with `hf auth login`'s token or HF_TOKEN.
 
     Raises:
         ValueError: for a folder without a card, a name of another form, a repository that holds
@@ -44,47 +40,32 @@ def upload(folder: str | Path, repo_id: str, private: bool = False, client: Any 
         raise ValueError(f"folder: got {str(path)!r}, which holds no {CARD}, allowed: an export")
     api = _client() if client is None else client
     address = _ask(repo_id, lambda: api.create_repo(repo_id, private=private, exist_ok=True))
-    found = _ask(repo_id, lambda: api.model_info(repo_id, files_metadata=True))
-    if private and not found.private:
+    about = _ask(repo_id, lambda: api.model_info(repo_id, files_metadata=True))
+    if private and not about.private:
         raise ValueError(
             f"private: got True, but {repo_id} is public, allowed: a new or private one"
         )
-    for file in found.siblings or []:
+    for file in about.siblings or []:
         if file.rfilename != ATTRIBUTES and not _holds(path / file.rfilename, file):
             raise ValueError(
                 f"repo_id: got {repo_id!r}, which holds another {file.rfilename}, allowed: a new "
                 "or empty repository, or one with parts of this export (nothing is overwritten "
                 "there)"
             )
-    _ask(
-        repo_id,
-        lambda: api.upload_folder(
-            repo_id=repo_id,
-            folder_path=path,
-            commit_message="Add sparse autoencoders",
-            ignore_patterns=[".*"],  # what other programs keep there
-        ),
-    )
+    commit: dict[str, Any] = {"commit_message": "Add sparse autoencoders"}
+    commit["ignore_patterns"] = [".*"]  # what other programs keep there
+    _ask(repo_id, lambda: api.upload_folder(repo_id=repo_id, folder_path=path, **commit))
     return str(address)
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuses what can be no name of a repository.
-
-    Raises:
-        ValueError: naming it.
-    """
+    """Refuses what can be no name of a repository, by a ValueError."""
     if not REPO_ID.fullmatch(repo_id):
         raise ValueError(f"repo_id: got {repo_id!r}, allowed: OWNER/NAME")
 
 
 def _client() -> Any:
-    """A client of the hub.
-
-    Raises:
-        ImportError: without huggingface_hub.
-        PermissionError: without a token.
-    """
+    """A client of the hub; errors say what is missing for one."""
     try:
         import huggingface_hub
     except ImportError as error:
@@ -95,11 +76,7 @@ def _client() -> Any:
 
 
 def _ask(repo_id: str, question: Callable[[], Any]) -> Any:
-    """What the hub answers.
-
-    Raises:
-        OSError: in one line, whatever went wrong.
-    """
+    """What the hub answers; an OSError of one line, whatever went wrong."""
     try:
         return question()
     # Which errors there are depends on the version of the client and of what it asks through.

@@ -1,4 +1,4 @@
-"""Where the latents of an SAE are active in a text: sparse activations, and what they add up to."""
+"""Where the latents of an SAE are active in a text: sparse activations, and their statistics."""
 
 from functools import partial
 from typing import NamedTuple
@@ -15,41 +15,33 @@ from saejax.interpret.monosemanticity import selectivity
 from saejax.sae.params import Params
 from saejax.sae.relu import encode
 
-# Rows encoded at once; dense activations of them, 4 bytes x rows x d_sae, are what takes memory.
+# Rows encoded at once: their dense activations take 4 bytes x rows x d_sae.
 ROWS = 2048
-# A value and the number of its row for every firing: 2^28 of them are 2 GiB, and three times that
-# while they are put in order.
+# Each activation above 0 is kept as a value and a row number: 2^28 of them are 2 GiB, and three
+# times that while they are sorted by latent.
 MOST_FIRINGS = 2**28
+
+_encode = jax.jit(encode)
 
 
 def shape_of(h: csc_array) -> tuple[int, int]:
     """Rows and latents."""
-    # SciPy's types allow a shape that is not known.
+    # By SciPy's types the shape of an array may be unknown.
     assert h.shape is not None
     return h.shape[0], h.shape[1]
 
 
-class Sequences(NamedTuple):
-    """Whole sequences of a store.
+def sequences(
+    store: Store, n_tokens: int
+) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " sequences_and_end"]]:
+    """Whole sequences spread evenly over a store, about n_tokens long together.
 
-    Attributes:
-        rows: numbers of their rows in the store, sequence after sequence.
-        bounds: the place at which each sequence begins, and behind the last their number.
-    """
+    Neighbouring rows belong to one sequence as long as their positions go up by one. As many
+    sequences are taken as have n_tokens at their mean length, all where the store has fewer.
 
-    rows: Int64[np.ndarray, " rows"]
-    bounds: Int64[np.ndarray, " sequences_and_end"]
-
-
-def sequences(store: Store, n_tokens: int) -> Sequences:
-    """About so many tokens of a store: whole sequences, spread evenly over it.
-
-    Neighbouring rows belong to one sequence as long as their positions go up by one.
-
-    Args:
-        store: with tokens and positions.
-        n_tokens: as many sequences are taken as reach this number at their mean length; all where
-            the store has fewer.
+    Returns:
+        Row numbers in the store, and the place among them at which each sequence begins, followed
+        by their number.
 
     Raises:
         ValueError: for a number below 1, and a store without tokens.
@@ -60,63 +52,53 @@ def sequences(store: Store, n_tokens: int) -> Sequences:
     ends = np.append(starts[1:], len(store))
     n = min(len(starts), -(-n_tokens * len(starts) // len(store)))
     chosen = np.unique(np.linspace(0, len(starts) - 1, n).round().astype(np.int64))
-    pairs = zip(starts[chosen].tolist(), ends[chosen].tolist(), strict=True)
-    rows = np.concatenate([np.arange(start, end) for start, end in pairs])
-    lengths = (ends - starts)[chosen]
-    return Sequences(rows, np.concatenate([[0], np.cumsum(lengths)]))
-
-
-@jax.jit
-def _encode(params: Params, x: Float[Array, "rows d_in"]) -> Float[Array, "rows d_sae"]:
-    return encode(params, x)
+    starts, ends = starts[chosen], ends[chosen]
+    rows = np.concatenate([np.arange(*pair) for pair in zip(starts, ends, strict=True)])
+    return rows, np.concatenate([[0], np.cumsum(ends - starts)])
 
 
 def activity(params: Params, store: Store, rows: Int64[np.ndarray, " rows"]) -> csc_array:
-    """Activations of every latent at every one of some rows, [rows, d_sae], zeros left out.
+    """Sparse activations [rows, d_sae] of every latent at some rows of a store.
 
-    Args:
-        params: one SAE whose encoder sees `x - b_dec`, as those of a `Result` do.
-        store: of the activations that it was trained on.
-        rows: numbers of rows of the store.
+    The encoder of the SAE sees `x - b_dec`, as those of a `Result` do, and it was trained on the
+    activations of the store.
 
     Raises:
-        ValueError: where the SAE has another d_in than the store, and for more firings than memory
-            should hold (`MOST_FIRINGS`), judged by the rows so far.
+        ValueError: where the SAE has another d_in than the store, and where the rows so far let
+            expect more than `MOST_FIRINGS` activations above 0.
     """
     d_in, d_sae = params.W_enc.shape
     if d_in != store.d:
         raise ValueError(f"params: got an SAE of d_in={d_in}, allowed: the store's {store.d}")
     on_device = jax.tree.map(jnp.asarray, params)
-    values, columns, counts, n = [], [], [], 0
+    values, latents, counts, n_firings = [], [], [], 0
     for first in range(0, len(rows), ROWS):
-        part = rows[first : first + ROWS]
+        block = rows[first : first + ROWS]
         x = np.zeros((ROWS, d_in), np.float32)
-        x[: len(part)] = store.rows(part)
-        h = np.asarray(_encode(on_device, jnp.asarray(x)))[: len(part)]
-        at, latents = np.nonzero(h)
-        values.append(h[at, latents])
-        columns.append(latents.astype(np.int32))
-        counts.append(np.bincount(at, minlength=len(part)))
-        n += len(at)
-        done = first + len(part)
-        if n / done * len(rows) > MOST_FIRINGS:
+        x[: len(block)] = store.rows(block)
+        h = np.asarray(_encode(on_device, jnp.asarray(x)))[: len(block)]
+        active = np.nonzero(h)
+        values.append(h[active])
+        latents.append(active[1].astype(np.int32))
+        counts.append(np.bincount(active[0], minlength=len(block)))
+        n_firings += len(active[0])
+        done = first + len(block)
+        if n_firings / done * len(rows) > MOST_FIRINGS:
             raise ValueError(
-                f"sample_tokens: got {len(rows)}, at {n / done:.0f} active latents a token; "
-                f"allowed: up to {int(MOST_FIRINGS * done / n)}, for memory's sake"
+                f"sample_tokens: got {len(rows)}, at {n_firings / done:.0f} active latents a "
+                f"token; allowed: up to {int(MOST_FIRINGS * done / n_firings)}, for memory's sake"
             )
-    bounds = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-    by_row = csr_array(
-        (np.concatenate(values), np.concatenate(columns), bounds), (len(rows), d_sae)
-    )
-    return by_row.tocsc()
+    row_ends = np.cumsum(np.concatenate(counts))
+    by_row = np.concatenate(values), np.concatenate(latents), np.concatenate([[0], row_ends])
+    return csr_array(by_row, (len(rows), d_sae)).tocsc()
 
 
 class Statistics(NamedTuple):
-    """What the activations of each latent add up to.
+    """Statistics of each latent over a sample of text.
 
     Attributes:
-        firings: tokens at which it is above 0.
-        mean: over the firings; 0 where there are none.
+        firings: number of tokens at which it is above 0.
+        mean: over these tokens; 0 where there are none.
         highest: largest activation.
         selectivity: `mean / ln(firings + 1)`, NaN without a firing.
     """
@@ -128,7 +110,7 @@ class Statistics(NamedTuple):
 
 
 def statistics(h: csc_array) -> Statistics:
-    """Sums over the rows of `activity`."""
+    """Statistics of the activations that `activity` returns."""
     firings = np.diff(h.indptr).astype(np.int64)
     total = np.asarray(h.sum(axis=0, dtype=np.float64)).ravel()
     mean = total / np.maximum(firings, 1)
@@ -136,26 +118,18 @@ def statistics(h: csc_array) -> Statistics:
     return Statistics(firings, mean, highest, selectivity(mean, firings))
 
 
-def _of(h: csc_array, latent: int) -> tuple[np.ndarray, np.ndarray]:
+def _firings(h: csc_array, latent: int) -> tuple[np.ndarray, np.ndarray]:
     """Rows at which a latent is active, rising, and its activations there."""
-    part = slice(h.indptr[latent], h.indptr[latent + 1])
-    return h.indices[part], h.data[part]
+    column = slice(h.indptr[latent], h.indptr[latent + 1])
+    return h.indices[column], h.data[column]
 
 
 def strongest(
     h: csc_array, bounds: Int64[np.ndarray, " bounds"], latent: int, n: int
 ) -> Int64[np.ndarray, " found"]:
-    """Rows at which a latent is most active, the strongest first, no two of one sequence.
-
-    Args:
-        h: of `activity`.
-        bounds: of the sequences.
-        latent: its number.
-        n: rows, at most.
-    """
-    rows, values = _of(h, latent)
-    order = np.argsort(-values, kind="stable")
-    rows = rows[order].astype(np.int64)
+    """Up to n rows at which a latent is most active, strongest first, no two of one sequence."""
+    rows, values = _firings(h, latent)
+    rows = rows[np.argsort(-values, kind="stable")].astype(np.int64)
     _, first = np.unique(np.searchsorted(bounds, rows, side="right"), return_index=True)
     return rows[np.sort(first)[:n]]
 
@@ -163,26 +137,17 @@ def strongest(
 def drawn(
     h: csc_array, latent: int, intervals: int, n: int, seed: int = 0
 ) -> list[Int64[np.ndarray, " found"]]:
-    """Rows drawn at random from a latent's firings, by activation.
+    """Rows drawn at random from each interval of a latent's activations.
 
-    Args:
-        h: of `activity`.
-        latent: its number.
-        intervals: equal intervals from 0 to its highest activation, the lowest first; 1 is all
-            firings.
-        n: rows of each interval, at most.
-        seed: of the draws, which depend on nothing else but the latent's firings.
-
-    Returns:
-        For every interval the rows, in the order of the draw.
+    The intervals are equal, from 0 to its highest activation, and the lowest comes first; up to n
+    rows are drawn of each. The draws depend on the seed and on the latent's firings alone.
     """
-    rows, values = _of(h, latent)
+    rows, values = _firings(h, latent)
     if not len(rows):
         return [np.zeros(0, np.int64)] * intervals
-    which = np.minimum((values / values.max() * intervals).astype(int), intervals - 1)
-    rng = np.random.default_rng([seed, latent, intervals])
-    order = rng.permutation(len(rows))
-    return [rows[order[which[order] == i][:n]].astype(np.int64) for i in range(intervals)]
+    interval = np.minimum((values / values.max() * intervals).astype(int), intervals - 1)
+    order = np.random.default_rng([seed, latent, intervals]).permutation(len(rows))
+    return [rows[order[interval[order] == i][:n]].astype(np.int64) for i in range(intervals)]
 
 
 def around(
@@ -193,64 +158,55 @@ def around(
     before: int,
     after: int,
 ) -> Float[np.ndarray, "slots width"]:
-    """A latent's activations at the tokens around some rows; 0 outside of a row's sequence.
+    """A latent's activations at each row, so many tokens before it and so many behind it.
 
-    Args:
-        h: of `activity`.
-        bounds: of the sequences.
-        latent: its number.
-        rows: in the middle; -1 gives zeros.
-        before: tokens before each of them.
-        after: tokens behind it.
+    They are 0 outside of the row's sequence, and all 0 for the row -1.
     """
-    own, values = _of(h, latent)
+    active, values = _firings(h, latent)
     n_rows = shape_of(h)[0]
     dense = np.zeros(n_rows, h.dtype)
-    dense[own] = values
-    at = rows[:, None] + np.arange(-before, after + 1)
+    dense[active] = values
+    window = rows[:, None] + np.arange(-before, after + 1)
     sequence = np.searchsorted(bounds, rows, side="right")
     low, high = bounds[np.maximum(sequence - 1, 0)], bounds[np.minimum(sequence, len(bounds) - 1)]
-    inside = (at >= low[:, None]) & (at < high[:, None]) & (rows >= 0)[:, None]
-    return np.where(inside, dense[np.clip(at, 0, n_rows - 1)], 0)
-
-
-@partial(jax.jit, donate_argnums=0)
-def _add_products(
-    total: Float[Array, "d_sae d_sae"], h: Float[Array, "rows d_sae"]
-) -> Float[Array, "d_sae d_sae"]:
-    return total + jnp.matmul(h.T, h, precision="highest")
+    inside = (window >= low[:, None]) & (window < high[:, None]) & (rows >= 0)[:, None]
+    return np.where(inside, dense[np.clip(window, 0, n_rows - 1)], 0)
 
 
 def correlations(h: csc_array, latents: Int[np.ndarray, " n"] | None = None) -> Float[Array, "n n"]:
     """Pearson's correlation of the activations of every two latents over all rows.
 
-    A latent that never fires, or always alike, has correlation 0 with all others.
-
-    Args:
-        h: of `activity`.
-        latents: which ones; None for all, 4 bytes x d_sae^2 on the device.
+    A latent whose activation never changes has correlation 0 with all others. Those of all latents
+    (None) take 4 bytes x d_sae^2 on the device.
     """
     chosen = h if latents is None else h[:, latents]
     by_row, (n_rows, n) = chosen.tocsr(), shape_of(chosen)
     mean = (np.asarray(chosen.sum(axis=0, dtype=np.float64)).ravel() / n_rows).astype(np.float32)
-    total = jnp.zeros((n, n))
+    products = jnp.zeros((n, n))
     for first in range(0, n_rows, ROWS):
-        block = np.zeros((ROWS, n), np.float32)
-        part = by_row[first : first + ROWS].toarray()
-        # Less the mean before it is squared: of a latent that is always active and varies little,
-        # float32 would leave no variance after.
-        block[: len(part)] = part - mean
-        total = _add_products(total, jnp.asarray(block))
-    return _normalised(total, jnp.asarray(mean), n_rows)
+        centred = np.zeros((ROWS, n), np.float32)
+        block = by_row[first : first + ROWS].toarray()
+        # The mean is subtracted before squaring: afterwards, float32 would leave no variance of a
+        # latent that is always active and varies little.
+        centred[: len(block)] = block - mean
+        products = _add_products(products, jnp.asarray(centred))
+    return _normalised(products, jnp.asarray(mean), n_rows)
+
+
+@partial(jax.jit, donate_argnums=0)
+def _add_products(
+    products: Float[Array, "d_sae d_sae"], h: Float[Array, "rows d_sae"]
+) -> Float[Array, "d_sae d_sae"]:
+    return products + jnp.matmul(h.T, h, precision="highest")
 
 
 @partial(jax.jit, static_argnames="n", donate_argnums=0)
 def _normalised(
-    total: Float[Array, "d_sae d_sae"], mean: Float[Array, " d_sae"], n: int
+    products: Float[Array, "d_sae d_sae"], mean: Float[Array, " d_sae"], n: int
 ) -> Float[Array, "d_sae d_sae"]:
-    covariance = total / n
+    covariance = products / n
     variance = jnp.diagonal(covariance)
-    # What the rounding of float32 leaves of a variance that is 0.
+    # Where the true variance is 0, float32 leaves a little by rounding.
     varies = variance > 1e-10 * mean**2
     scale = jnp.where(varies, 1 / jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)
     return jnp.clip(covariance * scale[:, None] * scale, -1.0, 1.0)

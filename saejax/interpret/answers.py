@@ -1,4 +1,4 @@
-"""Answers that were paid for, kept in a folder: the same request is never paid twice."""
+"""A cache of a model's answers in a folder, so that no request is paid for twice."""
 
 import contextlib
 import hashlib
@@ -12,24 +12,24 @@ from typing import Any
 
 
 class Answers:
-    """A folder with one JSON file for every request that was answered, named by its SHA-256.
+    """A folder with one JSON file for each answered request, named by the request's SHA-256.
 
-    The request is what was sent but for the address and the key, so that an answer is found again
-    behind another address of the same model. A file holds the request and the answer; it is whole
-    or absent, and several processes may use one folder.
+    A request is what was sent without address and key, so an answer is found again when the same
+    model has another address. A file holds request and answer and is whole or absent; several
+    processes may share a folder.
 
     Args:
         folder: made where it is absent.
 
     Raises:
-        ValueError: for a path at which there is something else, or where nothing may be written.
+        ValueError: for a path that is no folder, or where nothing may be written.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            # Better now than after the first answer.
+            # Find out now whether it can be written to, not after the first paid answer.
             with tempfile.TemporaryFile(dir=self.folder):
                 pass
         except OSError as error:
@@ -38,19 +38,16 @@ class Answers:
             ) from error
 
     def path(self, request: dict[str, Any]) -> Path:
-        """Where the answer to a request is kept."""
+        """The file of a request's answer."""
         text = json.dumps(request, sort_keys=True, separators=(",", ":"))
         return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()}.json"
 
     def find(self, request: dict[str, Any], check: Callable[[str], object]) -> str | None:
-        """The answer to a request, None where there is none.
+        """The answer to a request, None where there is none or its file is damaged (a warning).
 
         Args:
             request: as it was kept.
-            check: raises ValueError for an answer that cannot be one.
-
-        Warns:
-            UserWarning: where the file is damaged; the answer counts as absent.
+            check: raises ValueError for an answer that cannot be used.
         """
         path = self.path(request)
         try:
@@ -69,12 +66,9 @@ class Answers:
         return answer
 
     def keep(self, request: dict[str, Any], answer: str) -> None:
-        """Write down the answer to a request.
-
-        Raises:
-            OSError: where the disk does not take it.
-        """
+        """Writes the answer to a request; OSError where the disk does not take it."""
         text = json.dumps({"request": request, "answer": answer}, indent=1)
+        # Several threads and processes may write one answer: each has a temporary file of its own.
         handle, part = tempfile.mkstemp(suffix=".part", dir=self.folder)
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:

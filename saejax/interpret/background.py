@@ -1,6 +1,7 @@
 """How often each rule holds anywhere in a text: what the contexts of a latent are compared with."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,8 @@ from jaxtyping import Bool, Int64
 
 from saejax.core.checks import check_whole
 from saejax.interpret.dashboard import TextSample
-from saejax.interpret.rules import ATTACHED, PIECES, Rule, pair_classes, readings
+from saejax.interpret.rules import ATTACHED, PIECES, Rule, any_case, pair_classes, readings
 
-PAIRS = (PIECES, ATTACHED)
 # From the active token to the one that a rule looks at.
 SHIFTS = {"at": 0, "after": -1, "before": 1}
 
@@ -21,35 +21,26 @@ class Background:
 
     Args:
         near: how many tokens before a row are near it.
-        sequences: number of them.
-        ids: number of each row's text among the different texts.
+        texts: number of each row's text among the different texts.
         first: rows at which a sequence begins.
-        pairs: rows in the classes that depend on the token before, as in `PAIRS`.
-        members: by reading, which texts have which value, both by number.
-        index: by reading, the number of each value.
-        counts: by (where, reading), rows at which each value is read.
+        pairs: rows in each class that depends on the token before.
+        members: by reading and value, the numbers of the texts that have it.
+        counts: by rule, the rows at which it holds.
     """
 
     near: int
-    sequences: int
-    ids: Int64[np.ndarray, " rows"]
+    texts: Int64[np.ndarray, " rows"]
     first: Bool[np.ndarray, " rows"]
-    pairs: tuple[Bool[np.ndarray, " rows"], ...]
-    members: Mapping[str, tuple[Int64[np.ndarray, " entries"], Int64[np.ndarray, " entries"]]]
-    index: Mapping[str, Mapping[str, int]]
-    counts: Mapping[tuple[str, str], Int64[np.ndarray, " values"]]
+    pairs: Mapping[str, Bool[np.ndarray, " rows"]]
+    members: Mapping[tuple[str, str], list[int]]
+    counts: Mapping[tuple[str, str, str], int]
 
     def share(self, rule: Rule) -> float:
         """Share of rows at which a rule holds, as if it held at one row more.
 
         What occurs in contexts, but not in the sample, is rare and not impossible.
         """
-        if rule.where == "first":
-            count = self.sequences
-        else:
-            at = self.index[rule.reading].get(rule.value)
-            count = 0 if at is None else self.counts[rule.where, rule.reading][at]
-        return float(count + 1) / (len(self.ids) + 1)
+        return float(self.counts.get(rule, 0) + 1) / (len(self.texts) + 1)
 
     def repeat(self, rule: Rule, where: str) -> float:
         """Chance that two rows that obey a rule have one text at `where`; 0 where none obeys it.
@@ -60,26 +51,25 @@ class Background:
             rule: not "first".
             where: "at" the row, or where the rule looks.
         """
-        n = len(self.ids)
+        n = len(self.texts)
         rows = np.arange(n)
         if rule.where != "near":
-            seen = np.flatnonzero(self._read(rule))
+            seen = np.flatnonzero(self._reads(rule))
             rows = seen - SHIFTS[rule.where]
             # The later one of the two must not begin a sequence.
             inside = (rows >= 0) & (rows < n)
             later = np.clip(np.maximum(rows, seen), 0, n - 1)
             rows = rows[inside & ((rows == seen) | ~self.first[later])]
-        counts = np.bincount(self.ids[rows + SHIFTS[where]]).astype(np.float64)
+        counts = np.bincount(self.texts[rows + SHIFTS[where]]).astype(np.float64)
         return float((counts**2).sum() / max(counts.sum(), 1.0) ** 2)
 
-    def _read(self, rule: Rule) -> Bool[np.ndarray, " rows"]:
-        """Rows at which a rule's value is read."""
-        if rule.value in PAIRS and rule.reading == "class":
-            return self.pairs[PAIRS.index(rule.value)]
-        texts, values = self.members[rule.reading]
-        has = np.zeros(int(self.ids.max()) + 1, bool)
-        has[texts[values == self.index[rule.reading].get(rule.value, -1)]] = True
-        return has[self.ids]
+    def _reads(self, rule: Rule) -> Bool[np.ndarray, " rows"]:
+        """Rows at whose token a rule's value is read."""
+        if rule.reading == "class" and rule.value in self.pairs:
+            return self.pairs[rule.value]
+        has = np.zeros(int(self.texts.max()) + 1, bool)
+        has[self.members.get((rule.reading, rule.value), [])] = True
+        return has[self.texts]
 
 
 def background(sample: TextSample, near: int = 8) -> Background:
@@ -101,7 +91,7 @@ def background(sample: TextSample, near: int = 8) -> Background:
             f"sample: got {n} tokens and bounds from {bounds[:1]} to {bounds[-1:]}, allowed: 1 or "
             "more tokens, bounds that rise from 0 to their number"
         )
-    present, at = np.unique(sample.tokens, return_inverse=True)
+    present, token = np.unique(sample.tokens, return_inverse=True)
     if present[0] < 0 or present[-1] >= len(sample.vocabulary):
         raise ValueError(
             f"sample: got tokens {present[0]} to {present[-1]}, allowed: those of the vocabulary, "
@@ -109,78 +99,56 @@ def background(sample: TextSample, near: int = 8) -> Background:
         )
     # Several tokens may have one text, such as parts of characters.
     texts = sorted({sample.vocabulary[i] for i in present})
-    number = {text: i for i, text in enumerate(texts)}
-    ids = np.array([number[sample.vocabulary[i]] for i in present])[at]
+    numbers = _numbers(texts)
+    ids = np.array([numbers[sample.vocabulary[i]] for i in present])[token]
 
-    first = np.zeros(n, bool)
+    first, last = np.zeros((2, n), bool)
     first[bounds[:-1]] = True
-    last = np.zeros(n, bool)
     last[bounds[1:] - 1] = True
-    index, members = _readings(texts)
     pairs = _pairs(ids, texts, first)
-    counts = {}
-    for where, rows in (("at", np.ones(n, bool)), ("after", ~last), ("before", ~first)):
-        of_text = np.bincount(ids[rows], minlength=len(texts))
-        for reading, (text, value) in members.items():
-            counts[where, reading] = _sum(of_text[text], value, len(index[reading]))
-        for i, held in enumerate(pairs):
-            counts[where, "class"][i] = (rows & held).sum()
-    group = np.zeros(len(texts), np.int64)
-    group[members["any case"][0]] = members["any case"][1]
-    counts["near", "any case"] = _near(group[ids], bounds, near, len(index["any case"]))
-    return Background(near, len(bounds) - 1, ids, first, pairs, members, index, counts)
-
-
-def _readings(
-    texts: list[str],
-) -> tuple[dict[str, dict[str, int]], dict[str, tuple[np.ndarray, np.ndarray]]]:
-    """Numbers of the values of each reading, and which text has which."""
-    index: dict[str, dict[str, int]] = {"class": {name: i for i, name in enumerate(PAIRS)}}
-    found: dict[str, tuple[list[int], list[int]]] = {"class": ([], [])}
+    members: dict[tuple[str, str], list[int]] = defaultdict(list)
     for i, text in enumerate(texts):
-        for reading, value in readings(text, "at"):
-            values = index.setdefault(reading, {})
-            members, numbers = found.setdefault(reading, ([], []))
-            members.append(i)
-            numbers.append(values.setdefault(value, len(values)))
-    for reading in ("forms", "ending"):
-        index.setdefault(reading, {})
-        found.setdefault(reading, ([], []))
-    arrays = {
-        name: (np.array(a, np.int64), np.array(b, np.int64)) for name, (a, b) in found.items()
-    }
-    return index, arrays
+        for reading in readings(text, "at"):
+            members[reading].append(i)
+    counts: dict[tuple[str, str, str], int] = {("first", "", ""): len(bounds) - 1}
+    for where, rows in (("at", np.ones(n, bool)), ("after", ~last), ("before", ~first)):
+        occurrences = np.bincount(ids[rows], minlength=len(texts)).tolist()
+        for reading, having in members.items():
+            counts[where, *reading] = sum(occurrences[i] for i in having)
+        for name, held in pairs.items():
+            counts[where, "class", name] = int((rows & held).sum())
+    words = [any_case(text) for text in texts]
+    numbers = _numbers(words)
+    word_of_text = np.array([numbers[word] for word in words])
+    for word, count in zip(numbers, _near(word_of_text[ids], bounds, near), strict=True):
+        counts["near", "any case", word] = int(count)
+    return Background(near, ids, first, pairs, dict(members), counts)
 
 
-def _sum(values: np.ndarray, groups: np.ndarray, n: int) -> Int64[np.ndarray, " values"]:
-    # Not bincount with weights, which counts in floats.
-    out = np.zeros(n, np.int64)
-    np.add.at(out, groups, values)
-    return out
+def _numbers(texts: Sequence[str]) -> dict[str, int]:
+    return {text: i for i, text in enumerate(dict.fromkeys(texts))}
 
 
 def _pairs(
     ids: Int64[np.ndarray, " rows"], texts: list[str], first: Bool[np.ndarray, " rows"]
-) -> tuple[Bool[np.ndarray, " rows"], ...]:
+) -> dict[str, Bool[np.ndarray, " rows"]]:
     """Rows in each of the classes that depend on the token before."""
-    pairs, at = np.unique(ids[:-1] * len(texts) + ids[1:], return_inverse=True)
-    found = [pair_classes(texts[p // len(texts)], texts[p % len(texts)]) for p in pairs]
-    return tuple(
-        np.append(False, np.array([name in names for names in found], bool)[at]) & ~first
-        for name in PAIRS
-    )
+    pairs, pair = np.unique(ids[:-1] * len(texts) + ids[1:], return_inverse=True)
+    names = [pair_classes(texts[p // len(texts)], texts[p % len(texts)]) for p in pairs]
+    in_class = {name: np.array([name in of for of in names], bool) for name in (PIECES, ATTACHED)}
+    return {name: np.append(False, held[pair]) & ~first for name, held in in_class.items()}
 
 
 def _near(
-    groups: Int64[np.ndarray, " rows"], bounds: Int64[np.ndarray, " bounds"], near: int, n: int
-) -> Int64[np.ndarray, " values"]:
-    """Rows that have each group among the `near` tokens before them, in their own sequence."""
-    order = np.argsort(groups, kind="stable")
-    again = np.full(len(groups), len(groups))
-    same = groups[order[1:]] == groups[order[:-1]]
+    words: Int64[np.ndarray, " rows"], bounds: Int64[np.ndarray, " bounds"], near: int
+) -> Int64[np.ndarray, " words"]:
+    """Rows that have each word among the `near` tokens before them, in their own sequence."""
+    order = np.argsort(words, kind="stable")
+    again = np.full(len(words), len(words))
+    same = words[order[1:]] == words[order[:-1]]
     again[order[:-1][same]] = order[1:][same]
-    rows = np.arange(len(groups))
+    rows = np.arange(len(words))
     end = bounds[np.searchsorted(bounds, rows, side="right")]
     # What comes behind the next occurrence is counted there.
     reach = np.minimum(np.minimum(near, again - rows), end - 1 - rows)
-    return _sum(reach, groups, n)
+    return np.bincount(words, reach).astype(np.int64)

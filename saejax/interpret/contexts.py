@@ -1,4 +1,4 @@
-"""The contexts of a latent: which are shown, and as words."""
+"""The contexts of a latent: which are shown, as words and as arrays."""
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,33 +19,26 @@ def contexts(
 ) -> tuple[Context, ...]:
     """Tokens around some rows, with a latent's activations; cut at the ends of a row's sequence.
 
-    Args:
-        h: of `saejax.interpret.activity.activity`.
-        sample: the text.
-        latent: its number.
-        rows: of the sample.
-        before: tokens before each of them, at most.
-        after: tokens behind it, at most.
+    The activations h of all latents on the sample are those of `saejax.interpret.activity`; a
+    context has at most so many tokens before and after its row.
     """
     bounds = sample.bounds
-    values = around(h, bounds, latent, rows, before, after)
+    windows = around(h, bounds, latent, rows, before, after)
     which = np.searchsorted(bounds, rows, side="right")
     out = []
-    for row, own, low, high in zip(rows, values, bounds[which - 1], bounds[which], strict=True):
-        first, last = max(low, row - before), min(high, row + after + 1)
+    for row, window, low, high in zip(rows, windows, bounds[which - 1], bounds[which], strict=True):
+        start = row - before
+        first, last = max(low, start), min(high, row + after + 1)
         tokens = tuple(sample.vocabulary[i] for i in sample.tokens[first:last])
-        kept = own[first - (row - before) : last - (row - before)]
-        out.append(Context(tokens, tuple(float(v) for v in kept), int(row - first)))
+        activations = tuple(float(v) for v in window[first - start : last - start])
+        out.append(Context(tokens, activations, int(row - first)))
     return tuple(out)
 
 
 def evidence(
     h: csc_array, sample: TextSample, latent: int, n: int, before: int, after: int
 ) -> Evidence:
-    """The strongest contexts of a latent, one of each sequence, for a labeller.
-
-    Arguments as in `contexts`; n contexts at most.
-    """
+    """The n strongest contexts of a latent, one of each sequence; arguments as in `contexts`."""
     rows = strongest(h, sample.bounds, latent, n)
     return Evidence(latent, contexts(h, sample, latent, rows, before, after))
 
@@ -53,41 +46,35 @@ def evidence(
 def slots(
     h: csc_array, sample: TextSample, n_top: int, intervals: int, n_interval: int, n_random: int
 ) -> tuple[tuple[Group, ...], Int[np.ndarray, "d_sae slots"]]:
-    """Rows that a viewer shows of every latent: the strongest, some by activation, some at random.
+    """The rows of the sample that a viewer shows of every latent, in groups; -1 for an empty slot.
 
     Args:
-        h: as in `contexts`.
-        sample: the text.
-        n_top: of the strongest, one of each sequence.
+        h, sample: as in `contexts`.
+        n_top: strongest rows, one of each sequence.
         intervals: equal intervals of activation, from 0 to the highest.
-        n_interval: rows of each of them.
+        n_interval: rows of each of them, drawn at random.
         n_random: rows drawn from all firings.
-
-    Returns:
-        The groups of slots, and the rows, -1 where there are fewer.
     """
-    share = 100 / intervals
-    names = [
-        f"{share * i:.0f} to {share * (i + 1):.0f} % of the highest activation"
-        for i in reversed(range(intervals))
-    ]
-    sizes = [n_top, *[n_interval] * intervals, n_random]
-    ends = np.cumsum(sizes)
+    percent = 100 / intervals
+    sizes = {"strongest activations": n_top}
+    for i in reversed(range(intervals)):
+        span = f"{percent * i:.0f} to {percent * (i + 1):.0f} %"
+        sizes[f"{span} of the highest activation"] = n_interval
+    sizes["random activations"] = n_random
+    ends = np.cumsum([*sizes.values()])
     groups = tuple(
         Group(name, int(end - size), int(end))
-        for name, size, end in zip(
-            ["strongest activations", *names, "random activations"], sizes, ends, strict=True
-        )
+        for (name, size), end in zip(sizes.items(), ends, strict=True)
     )
     rows = np.full((shape_of(h)[1], ends[-1]), -1, np.int32)
-    for latent in range(len(rows)):
-        found = [
+    for latent, slots_of_latent in enumerate(rows):
+        chosen = [
             strongest(h, sample.bounds, latent, n_top),
             *reversed(drawn(h, latent, intervals, n_interval)),
             *drawn(h, latent, 1, n_random),
         ]
-        for group, own in zip(groups, found, strict=True):
-            rows[latent, group.first : group.first + len(own)] = own
+        for group, rows_of_group in zip(groups, chosen, strict=True):
+            slots_of_latent[group.first : group.first + len(rows_of_group)] = rows_of_group
     return groups, rows
 
 
@@ -95,8 +82,8 @@ def surroundings(
     h: csc_array, sample: TextSample, rows: Int[np.ndarray, "d_sae slots"], before: int, after: int
 ) -> Float[np.ndarray, "d_sae slots width"]:
     """Every latent's activations at the tokens around its rows, as `around` has them."""
-    pairs = enumerate(rows)
-    return np.stack([around(h, sample.bounds, latent, own, before, after) for latent, own in pairs])
+    each = enumerate(rows)
+    return np.stack([around(h, sample.bounds, i, row, before, after) for i, row in each])
 
 
 def histograms(

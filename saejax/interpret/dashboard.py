@@ -10,11 +10,11 @@ from saejax.interpret.evidence import Label
 
 
 class TextSample(NamedTuple):
-    """Sequences of tokens on which latents were measured, one after the other.
+    """Sequences of tokens on which latents are measured, one after the other.
 
     Attributes:
         tokens: their ids, row by row.
-        bounds: the row at which each sequence begins, and behind the last the number of rows.
+        bounds: the row at which each sequence begins, and at the end the number of rows.
         vocabulary: the text of every token id.
     """
 
@@ -32,12 +32,11 @@ class Group(NamedTuple):
 
 
 class TokenEffects(NamedTuple):
-    """What a latent's decoder row does to the logits of the next token (logit lens).
+    """A latent's effect on the logits of the next token; see `saejax.interpret.effects`.
 
     Attributes:
         promoted: ids of the tokens that gain most, the most first.
-        gains: by how much more than tokens do on average, up to a factor; see
-            `saejax.interpret.effects`.
+        gains: by how much, up to a factor.
         suppressed: ids of the tokens that lose most, the most first.
         losses: their (negative) change.
         histogram: of the changes of all tokens, equal bins over `span`.
@@ -53,11 +52,9 @@ class TokenEffects(NamedTuple):
 
 
 class Related(NamedTuple):
-    """Latents close to each latent, the closest first.
+    """The latents closest to each latent, closest first, and their correlations or cosines.
 
-    Attributes:
-        latents: their numbers; -1 where there are fewer than k.
-        values: how close: a correlation or a cosine.
+    Where there are fewer than k, the others are -1.
     """
 
     latents: Int[np.ndarray, "d_sae k"]
@@ -65,13 +62,7 @@ class Related(NamedTuple):
 
 
 class Elsewhere(NamedTuple):
-    """The closest decoder row of another SAE of the sweep to each latent.
-
-    Attributes:
-        name: of the other SAE, as its `Dashboard.name`.
-        latents: number of its closest latent.
-        mcs: their cosine, the maximum cosine similarity.
-    """
+    """The latent of another SAE, given by name, that is closest to each latent, and its cosine."""
 
     name: str
     latents: Int[np.ndarray, " d_sae"]
@@ -82,10 +73,10 @@ class Dashboard(NamedTuple):
     """One SAE on a sample of text.
 
     Attributes:
-        name: of the SAE: its coordinates, fit for a file name, unlike any other's of the sweep.
+        name: of the SAE, unlike any other's of the sweep and fit for a file name.
         coords: its coordinates.
         sample: the text.
-        firings: tokens at which each latent is above 0.
+        firings: number of tokens at which each latent is above 0.
         highest: largest activation.
         mean: over the firings; 0 where there are none.
         selectivity: `mean / ln(firings + 1)`; NaN for a latent with too few firings to judge.

@@ -1,4 +1,4 @@
-"""What decoder rows in the residual stream do to the logits, read through the unembedding."""
+"""What a latent's decoder row does to the logits of the next token: the logit lens."""
 
 from functools import partial
 
@@ -18,6 +18,7 @@ BLOCK = 128
 def _of_block(
     model: GPT, rows: Float[Array, "block d_model"], k: int, bins: int
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """The fields of `TokenEffects`, in their order."""
     scale = model.ln_f.scale
     assert scale is not None
     direction = (rows - rows.mean(-1, keepdims=True)) * scale[...]
@@ -42,32 +43,31 @@ def token_effects(
         change = ((w - mean w) * ln_f.scale) @ wte^T
         effect = change - mean over tokens of change
 
-    w is the latent's row of W_dec. What the blocks behind the hook point do with it is left out,
-    and so is the length that the last LayerNorm divides by, which is that of the whole residual
-    stream.
+    w is the latent's row of W_dec. Left out is what the blocks behind the hook point do with it,
+    and the length that the last LayerNorm divides by, which is that of the whole residual stream.
 
     Args:
         model: whose residual stream the SAE reads.
         W_dec: its decoder rows.
         k: tokens at either end, at most.
-        bins: of the histogram over all tokens.
+        bins: of the histogram.
 
     Raises:
         ValueError: for decoder rows of another width than the residual stream.
 
     Source: "interpreting GPT: the logit lens" (nostalgebraist, 2020), with LayerNorm folded in as
-    TransformerLens does.
+        TransformerLens does.
     """
     d_sae, d = W_dec.shape
     if d != model.config.d_model:
         raise ValueError(
             f"W_dec: got rows of {d} numbers, allowed: the residual stream's {model.config.d_model}"
         )
-    parts = []
+    blocks = []
     for first in range(0, d_sae, BLOCK):
         part = W_dec[first : first + BLOCK]
         rows = np.zeros((BLOCK, d), np.float32)
         rows[: len(part)] = part
-        found = _of_block(model, jnp.asarray(rows), k, bins)
-        parts.append([np.asarray(a)[: len(part)] for a in found])
-    return TokenEffects(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+        fields = _of_block(model, jnp.asarray(rows), k, bins)
+        blocks.append([np.asarray(field)[: len(part)] for field in fields])
+    return TokenEffects(*map(np.concatenate, zip(*blocks, strict=True)))

@@ -16,20 +16,22 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from saejax.core.checks import check_number, check_whole
+from saejax.core.checks import check_number_fields, check_whole
 from saejax.interpret.budget import Budget
 
 # Overload and faults of the server or of what stands in front of it; 529 is some servers' overload.
-RETRIED = frozenset((408, 429, 500, 502, 503, 504, 529))
+RETRIED = {408, 429, 500, 502, 503, 504, 529}
 HINTS = {
     400: "the server does not take the request; look at model and at the parameters sent",
     401: "the key is not accepted",
     403: "the key may not be used for this",
     404: "base_url or model is unknown there",
 }
-# An answer of a few words; whatever is longer is not one.
+# An answer has a few words; whatever is longer than this is not one.
 MOST_BYTES = 2**20
 FIRST_WAIT = 1.0
+# Raised while something is looked up in a body that is not JSON, or JSON of another form.
+UNREADABLE = (LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 class ChatError(RuntimeError):
@@ -37,7 +39,7 @@ class ChatError(RuntimeError):
 
 
 class Stopped(Exception):
-    """A request was not sent, because its answer is wanted no more."""
+    """A request was not sent, because its answer is no longer wanted."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,8 @@ class Endpoint:
     max_wait: float = 60.0
 
     def __post_init__(self) -> None:
-        for name in ("timeout", "max_wait"):
-            value = check_number(name, getattr(self, name), "above 0 (seconds)", lambda v: v > 0)
-            object.__setattr__(self, name, value)
+        seconds = "above 0 (seconds)", lambda v: v > 0
+        check_number_fields(self, (("timeout", *seconds), ("max_wait", *seconds)))
         allowed = "a whole number, 0 or more"
         retries = check_whole("max_retries", self.max_retries, allowed, lambda v: v >= 0)
         object.__setattr__(self, "max_retries", retries)
@@ -77,11 +78,7 @@ class Endpoint:
         self.key()
 
     def key(self) -> str | None:
-        """The key, read from the environment at every call.
-
-        Raises:
-            ValueError: where the variable is not set or holds no key.
-        """
+        """The key, read anew from the environment; ValueError where the variable holds none."""
         if self.key_variable is None:
             return None
         key = os.environ.get(self.key_variable, "")
@@ -100,52 +97,41 @@ class Endpoint:
 
 def _check_url(base_url: str, without_key: bool) -> None:
     allowed = "https://host/path without user, query and fragment"
-    if not isinstance(base_url, str):
-        raise ValueError(f"base_url: got {base_url!r}, allowed: {allowed}")
-    try:
-        parts = urlsplit(base_url)
-        usable = parts.hostname and (parts.port is None or parts.port > 0)
-    except ValueError:
-        usable, parts = False, urlsplit("")
-    if "@" in base_url:
+    text = base_url if isinstance(base_url, str) else ""
+    if "@" in text:
         # What stands before the @ may be a password.
         raise ValueError(f"base_url: got an address with a user in it, allowed: {allowed}")
-    plain = base_url.isascii() and base_url.isprintable() and " " not in base_url
-    if (
-        not usable
-        or not plain
-        or parts.query
-        or parts.fragment
-        or parts.scheme not in ("http", "https")
-    ):
+    plain = text.isascii() and text.isprintable() and " " not in text
+    try:
+        parts = urlsplit(text if plain else "")
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    usable = parts.scheme in ("http", "https") and parts.hostname and port != 0
+    if not usable or parts.query or parts.fragment:
         raise ValueError(f"base_url: got {base_url!r}, allowed: {allowed}")
-    if parts.scheme == "http" and not (without_key or _is_loopback(parts.hostname or "")):
+    if parts.scheme == "http" and not (without_key or _is_this_machine(base_url)):
         raise ValueError(
             f"base_url: got {base_url!r}, where the key would be readable on the way, allowed: "
             "https; http for this machine, or with key_variable=None"
         )
 
 
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _is_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
 
 
 class _Passing(Exception):
-    """A request failed for a reason that may pass.
+    """A request failed for a reason that may pass, in words without the key.
 
-    Args:
-        reason: in words, without the key.
-        wait: seconds that the server asks to wait; None where it does not say.
-        answered: whether the server refused, so that nothing can have been spent.
+    `wait` are the seconds that the server asks to wait; where it `answered`, nothing was spent.
     """
 
     def __init__(self, reason: str, wait: float | None = None, answered: bool = False) -> None:
-        super().__init__(reason)
         self.reason, self.wait, self.answered = reason, wait, answered
 
 
@@ -161,13 +147,13 @@ def pause_unless(seconds: float, stop: threading.Event) -> None:
 
 
 class Client:
-    """Sends requests to an endpoint; one may be used by several threads.
+    """Sends requests to an endpoint; several threads may use one client.
 
     Args:
         endpoint: where to.
-        budget: what may be spent, on every attempt.
-        pause: waits some seconds, or until it is told to stop.
-        jitter: a number from 0 to 1, at random.
+        budget: every attempt counts.
+        pause: waits between attempts, as `pause_unless`.
+        jitter: a random number from 0 to 1, which spreads the attempts of several clients.
     """
 
     def __init__(
@@ -179,37 +165,35 @@ class Client:
     ) -> None:
         self._endpoint, self._budget, self._pause, self._jitter = endpoint, budget, pause, jitter
         handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
-        if _is_loopback(urlsplit(endpoint.base_url).hostname or ""):
+        if _is_this_machine(endpoint.base_url):
             # A proxy would read what is meant for this machine.
             handlers.append(urllib.request.ProxyHandler({}))
         self._opener = urllib.request.build_opener(*handlers)
 
     def ask(self, request: dict[str, Any], most_tokens: int, stop: threading.Event) -> bytes:
-        """The body of the server's answer to a request, which is sent again as long as that may
-        help.
+        """The body of the server's answer to a request, sent again as long as that may help.
 
-        The n-th wait is 2^(n-1) seconds, of which up to a half is left out at random so that
-        several clients do not come back together, or what the server asks for where that is longer.
+        The n-th wait is 2^(n-1) seconds less up to a half of it at random, or what the server asks
+        for where that is longer.
 
         Args:
             request: what to send, as JSON.
             most_tokens: that it can take with its answer.
-            stop: set where the answer is wanted no more; nothing further is sent then.
+            stop: set where the answer is no longer wanted; nothing further is sent then.
 
         Raises:
             ChatError: where the server refuses, or does not answer in `max_retries + 1` attempts.
                 The message never contains the key.
-            BudgetError: where the next attempt could exceed the budget.
-            Stopped: where `stop` is set before an attempt.
+            BudgetError, Stopped: before an attempt that exceeds the budget, or is not wanted.
         """
         attempts = self._endpoint.max_retries + 1
         for attempt in range(attempts):
             self._budget.reserve(most_tokens)
-            # Others may have failed while this one waited for what they held.
+            # Another thread may have failed while this one waited for its reserved tokens.
             if stop.is_set():
                 self._budget.give_back(most_tokens)
                 raise Stopped
-            used = 0
+            used: int | None = 0
             try:
                 body = self._send(request)
                 used = used_tokens(body)
@@ -218,7 +202,7 @@ class Client:
                 used = 0 if error.answered else None
                 failure = error
             finally:
-                # Whether what got lost on its way was paid for is not known, so it counts as if.
+                # Where it is not known what was paid for, all of it counts.
                 self._budget.settle(most_tokens, most_tokens if used is None else used)
             if attempt + 1 < attempts:
                 self._pause(self._wait(attempt, failure), stop)
@@ -228,63 +212,52 @@ class Client:
         )
 
     def _wait(self, attempt: int, failure: _Passing) -> float:
-        longest = self._endpoint.max_wait
-        if failure.wait is not None and failure.wait > longest:
+        longest, asked = self._endpoint.max_wait, failure.wait or 0.0
+        if asked > longest:
             raise ChatError(
-                f"{self._endpoint.base_url}: {failure.reason}; it asks to wait {failure.wait:.0f} "
-                f"s, allowed: up to max_wait={longest:g}"
+                f"{self._endpoint.base_url}: {failure.reason}; it asks to wait {asked:.0f} s, "
+                f"allowed: up to max_wait={longest:g}"
             )
-        wait = min(FIRST_WAIT * 2**attempt, longest) * (1 - self._jitter() / 2)
-        return max(wait, failure.wait or 0.0)
+        return max(asked, min(FIRST_WAIT * 2**attempt, longest) * (1 - self._jitter() / 2))
 
     def _send(self, request: dict[str, Any]) -> bytes:
-        endpoint = self._endpoint
-        key = endpoint.key()
+        url, timeout, key = self._endpoint.base_url, self._endpoint.timeout, self._endpoint.key()
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
-        asked = urllib.request.Request(
-            f"{endpoint.base_url}/chat/completions",
-            json.dumps(request).encode(),
-            headers,
-            method="POST",
-        )
+        body = json.dumps(request).encode()
+        post = urllib.request.Request(f"{url}/chat/completions", body, headers, method="POST")
         try:
-            with self._opener.open(asked, timeout=endpoint.timeout) as response:
-                return _read(response, time.monotonic() + endpoint.timeout)
+            with self._opener.open(post, timeout=timeout) as response:
+                return _read(response, time.monotonic() + timeout)
         except urllib.error.HTTPError as error:
             with error:
-                self._refused(error, key)
+                raise self._refusal(error, key) from None
         except (OSError, http.client.HTTPException) as error:
             reason = error.reason if isinstance(error, urllib.error.URLError) else error
             if isinstance(reason, ssl.SSLCertVerificationError):
-                raise ChatError(f"{endpoint.base_url}: its certificate is not accepted") from None
+                raise ChatError(f"{url}: its certificate is not accepted") from None
             slow = isinstance(reason, TimeoutError)
-            what = (
-                f"no answer within {endpoint.timeout:g} s" if slow else f"no connection ({reason})"
-            )
+            what = f"no answer within {timeout:g} s" if slow else f"no connection ({reason})"
             raise _Passing(_without(key, what)) from None
-        raise AssertionError("unreachable")
 
-    def _refused(self, error: urllib.error.HTTPError, key: str | None) -> None:
+    def _refusal(self, error: urllib.error.HTTPError, key: str | None) -> ChatError | _Passing:
         status, url = error.code, self._endpoint.base_url
         if 300 <= status < 400:
-            raise ChatError(
+            return ChatError(
                 f"{url}: points to another address (status {status}), which is not followed, so "
                 "that the key stays here; allowed: a base_url that answers itself"
-            ) from None
+            )
         kind, said = _message(error, time.monotonic() + self._endpoint.timeout)
-        # What refuses a key may repeat parts of it; whole it may be anywhere, and a cut would hide
-        # it.
+        # A server that refuses a key may repeat parts of it. Anywhere else it may stand whole, so
+        # it is taken out before a cut could hide it.
         said = "" if status in (401, 403) else _without(key, said)[:300]
         reason = f"status {status}" + (f", {said!r}" if said else "")
         # The same status as for too many requests, but no wait brings money.
         if status in RETRIED and kind != "insufficient_quota":
-            raise _Passing(
-                reason, retry_after(error.headers.get("Retry-After")), answered=True
-            ) from None
+            return _Passing(reason, retry_after(error.headers.get("Retry-After")), answered=True)
         hint = f"; {HINTS[status]}" if status in HINTS else ""
-        raise ChatError(f"{url}: {reason}{hint}") from None
+        return ChatError(f"{url}: {reason}{hint}")
 
 
 def _without(key: str | None, text: str) -> str:
@@ -310,27 +283,20 @@ def _message(error: urllib.error.HTTPError, deadline: float) -> tuple[str, str]:
     """Type and words of what a server says of a refusal, each empty where it says none."""
     try:
         body = _read(error.fp, deadline) if isinstance(error.fp, http.client.HTTPResponse) else b""
-        said = json.loads(body)
-    except (_Passing, OSError, http.client.HTTPException, ValueError, RecursionError):
+        said = json.loads(body)["error"]
+        return str(said.get("type", "")), " ".join(str(said.get("message", "")).split())
+    except (_Passing, OSError, http.client.HTTPException, *UNREADABLE):
         return "", ""
-    said = said.get("error") if isinstance(said, dict) else None
-    if not isinstance(said, dict):
-        return "", ""
-    return str(said.get("type", "")), " ".join(str(said.get("message", "")).split())
 
 
 def retry_after(header: str | None, now: Callable[[], float] = time.time) -> float | None:
-    """Seconds that a Retry-After header asks to wait, None without a header that can be read.
+    """Seconds that a Retry-After header, a number or a date, asks to wait.
 
-    Args:
-        header: seconds or a date.
-        now: seconds since the epoch.
+    None without a header that can be read. `now` is in seconds since the epoch.
 
     Source: RFC 9110, section 10.2.3.
     """
-    if header is None:
-        return None
-    text = header.strip()
+    text = "" if header is None else header.strip()
     if text.isascii() and text.isdigit():
         return float(text)
     try:
@@ -343,7 +309,7 @@ def used_tokens(body: bytes) -> int | None:
     """Tokens that an answer took by its `usage`, None where it does not say."""
     try:
         total = json.loads(body)["usage"]["total_tokens"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except UNREADABLE:
         return None
     whole = isinstance(total, int) and not isinstance(total, bool) and total >= 0
     return total if whole else None

@@ -1,21 +1,20 @@
-"""What a labeller is shown of one latent: tokens on which it is active, in their contexts."""
+"""What a labeller is shown of a latent, contexts of tokens, and the label that it gives."""
 
 from typing import NamedTuple
 
-# What stands in the place of a label where there is no one theme, as the text has it.
+# Stands in place of a label where there is no one theme; the published text's word.
 POLYSEMANTIC = "POLYSEMANTIC"
 
 
 class Context(NamedTuple):
     """Successive tokens around one at which a latent is active.
 
-    Cut short only where the sequence begins or ends, so that a context with `at` 0 is the beginning
-    of a sequence.
+    Cut short only where the sequence begins or ends: `at` 0 is the beginning of a sequence.
 
     Attributes:
         tokens: their texts.
         activations: of the latent, at each of them.
-        at: which of them is the active one.
+        at: index of the active token.
     """
 
     tokens: tuple[str, ...]
@@ -24,12 +23,7 @@ class Context(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What is known of one latent.
-
-    Attributes:
-        latent: its number.
-        contexts: where it is active, strongest first.
-    """
+    """One latent and the contexts in which it is active, strongest first."""
 
     latent: int
     contexts: tuple[Context, ...]
@@ -40,7 +34,7 @@ class Label(NamedTuple):
 
     Attributes:
         text: a description of a few words; None where there is no one theme (polysemantic).
-        labeller: who says so.
+        labeller: the labeller's name.
     """
 
     text: str | None

@@ -1,4 +1,4 @@
-"""What every labeller is asked, whether it computes or asks another model."""
+"""The interface of a labeller, whether it computes labels or asks another model."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
@@ -11,24 +11,22 @@ Progress = Callable[[int, int], None]
 
 @runtime_checkable
 class Labeller(Protocol):
-    """Says in a few words what latents respond to, or that they have no one theme.
-
-    Attributes:
-        name: who is named as the source of a label.
-    """
+    """Says in a few words what latents respond to, or that they have no one theme."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """Stands beside each of its labels."""
+        ...
 
     def label(self, evidence: Sequence[Evidence], progress: Progress | None = None) -> list[Label]:
         """A label for every latent, in their order.
 
         Args:
-            evidence: of the latents; all at once, so that a labeller may look at several together.
-            progress: is told after every latent how far the work is.
+            evidence: all latents at once, so that a labeller may look at several together.
+            progress: called after every latent.
 
         Raises:
-            ValueError: for evidence without contexts, or whose contexts are not whole.
+            ValueError: for evidence that `check_evidence` refuses.
         """
         ...
 
@@ -38,11 +36,11 @@ class Labeller(Protocol):
 
 
 def check_evidence(evidence: Sequence[Evidence]) -> None:
-    """Refuse evidence that no labeller can read, before work starts.
+    """Refuses evidence that no labeller can read, before work starts.
 
     Raises:
-        ValueError: naming the latent, for no contexts, a context whose active token is not one of
-            its tokens, or that has not one activation for each token.
+        ValueError: naming the latent: it has no contexts, or a context whose active token is not
+            one of its tokens or that lacks an activation for each token.
     """
     for latent, contexts in evidence:
         if not contexts:

@@ -1,5 +1,4 @@
-"""One SAE on a sample of text: what its latents do, which are labelled, what a viewer shows of
-them."""
+"""One SAE on a sample of text: what is measured of its latents, and what a viewer shows of them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -22,28 +21,14 @@ from saejax.sae.params import Params
 
 
 class StoredText(NamedTuple):
-    """A sample of a store.
-
-    Attributes:
-        rows: numbers of its rows in the store.
-        sample: their tokens.
-    """
+    """A sample of a store: its row numbers in the store, and their tokens."""
 
     rows: Int64[np.ndarray, " rows"]
     sample: TextSample
 
 
 def stored_text(store: Store, vocabulary: tuple[str, ...], n_tokens: int) -> StoredText:
-    """About so many tokens of a store, as `saejax.interpret.activity.sequences` chooses them.
-
-    Args:
-        store: with tokens and positions.
-        vocabulary: text of every token id.
-        n_tokens: how many.
-
-    Raises:
-        ValueError: for a number below 1, and a store without tokens.
-    """
+    """About n_tokens tokens of a store; choice and errors are those of `activity.sequences`."""
     rows, bounds = sequences(store, n_tokens)
     return StoredText(rows, TextSample(store.token_ids(rows), bounds, vocabulary))
 
@@ -71,25 +56,15 @@ class Measured(NamedTuple):
 def measure(
     params: Params, store: Store, text: StoredText, settings: InterpretSettings
 ) -> Measured:
-    """Runs an SAE over a sample.
-
-    Args:
-        params: whose encoder sees `x - b_dec`.
-        store: of the activations that it was trained on.
-        text: a sample of the store.
-        settings: what is labelled.
-
-    Raises:
-        ValueError: as `activity`.
-    """
+    """Runs an SAE over a sample of the store that it was trained on; errors as `activity`."""
     h = activity(params, store, text.rows)
-    found = statistics(h)
-    picked = chosen(found.selectivity, found.firings, settings.n_labelled, settings.least_firings)
+    stats = statistics(h)
+    picked = chosen(stats.selectivity, stats.firings, settings.n_labelled, settings.least_firings)
     shown = settings.label_contexts, settings.before, settings.after
     return Measured(
         h,
-        found,
-        float((found.highest <= settings.dead_threshold).mean()),
+        stats,
+        float((stats.highest <= settings.dead_threshold).mean()),
         picked,
         [evidence(h, text.sample, int(latent), *shown) for latent in picked.latents],
         np.asarray(correlations(h, picked.latents)),
@@ -97,21 +72,15 @@ def measure(
 
 
 def halves(correlation: Float[np.ndarray, "n n"], n_top: int) -> tuple[float, float]:
-    """Mean correlation of different labelled latents within top and bottom, and across the two.
+    """Mean correlation of two labelled latents of one half, top or bottom, and of both halves.
 
-    Args:
-        correlation: of the labelled latents, those of high selectivity first.
-        n_top: how many these are.
-
-    Returns:
-        NaN where there is no pair.
+    The first n_top latents are the top half; NaN where there is no pair.
     """
     top = np.arange(len(correlation)) < n_top
-    alike = (top[:, None] == top) & ~np.eye(len(top), dtype=bool)
-    across = top[:, None] != top
-    return tuple(
-        float(correlation[pairs].mean()) if pairs.any() else np.nan for pairs in (alike, across)
-    )  # pyright: ignore[reportReturnType]
+    alike = correlation[(top[:, None] == top) & ~np.eye(len(top), dtype=bool)]
+    across = correlation[top[:, None] != top]
+    means = [float(values.mean()) if values.size else np.nan for values in (alike, across)]
+    return means[0], means[1]
 
 
 def dashboard(
@@ -131,47 +100,37 @@ def dashboard(
         name: fit for a file name.
         coords: coordinates of the SAE.
         params: its weights.
-        measured: on the sample.
+        measured: of it on the text.
         labels: of `measured.chosen.latents`.
         others: names and decoder rows of the SAEs that it is compared with.
-        model: whose residual stream it reads.
-        text: the sample.
-        settings: what is shown.
+        model, text, settings: whose residual stream, on which sample, and what is shown of it.
 
     Raises:
         ValueError: for decoder rows of another width than the residual stream.
     """
-    h, found, k = measured.h, measured.statistics, settings.related
-    groups, rows = slots(
-        h,
-        text.sample,
-        settings.top_contexts,
-        settings.intervals,
-        settings.interval_contexts,
-        settings.random_contexts,
-    )
+    h, stats, k, sample = measured.h, measured.statistics, settings.related, text.sample
+    by_interval = settings.intervals, settings.interval_contexts
+    groups, rows = slots(h, sample, settings.top_contexts, *by_interval, settings.random_contexts)
+    judged = np.where(stats.firings >= settings.least_firings, stats.selectivity, np.nan)
     W_dec = np.asarray(params.W_dec)
-    latents = (int(latent) for latent in measured.chosen.latents)
     return Dashboard(
         name=name,
         coords=coords,
-        sample=text.sample,
-        firings=found.firings,
-        highest=found.highest,
-        mean=found.mean.astype(np.float32),
-        selectivity=np.where(
-            found.firings >= settings.least_firings, found.selectivity, np.nan
-        ).astype(np.float32),
-        dead=found.highest <= settings.dead_threshold,
-        histogram=histograms(h, found.highest, settings.bins),
+        sample=sample,
+        firings=stats.firings,
+        highest=stats.highest,
+        mean=stats.mean.astype(np.float32),
+        selectivity=judged.astype(np.float32),
+        dead=stats.highest <= settings.dead_threshold,
+        histogram=histograms(h, stats.highest, settings.bins),
         groups=groups,
         rows=rows,
         before=settings.before,
         after=settings.after,
-        activations=surroundings(h, text.sample, rows, settings.before, settings.after),
+        activations=surroundings(h, sample, rows, settings.before, settings.after),
         effects=token_effects(model, W_dec, k, settings.bins),
         correlated=most_correlated(np.asarray(correlations(h)), k),
         neighbours=neighbours(W_dec, k),
-        elsewhere=tuple(elsewhere(W_dec, other, theirs) for other, theirs in others),
-        labels=dict(zip(latents, labels, strict=True)),
+        elsewhere=tuple(elsewhere(W_dec, *other) for other in others),
+        labels=dict(zip(measured.chosen.latents.tolist(), labels, strict=True)),
     )

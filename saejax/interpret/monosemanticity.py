@@ -1,5 +1,4 @@
-"""How many latents have one theme: which of them are judged, the rate, and how far labellers
-agree."""
+"""How many latents have one theme: which are judged, the rate, and how far two labellers agree."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,7 +7,6 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 from scipy import stats
 
-from saejax.core.checks import check_number, check_whole
 from saejax.core.stats import LEVEL, Interval, as_sample, share
 from saejax.interpret.evidence import Label
 
@@ -16,48 +14,21 @@ from saejax.interpret.evidence import Label
 def selectivity(
     mean: Float[np.ndarray, " d_sae"], firings: Int[np.ndarray, " d_sae"]
 ) -> Float64[np.ndarray, " d_sae"]:
-    """Selectivity of every latent: strong where it fires, and seldom firing.
+    """Selectivity of every latent: high where it is strong when it fires, and seldom fires.
 
         selectivity = mean / ln(firings + 1)
 
-    Args:
-        mean: activation of each latent over the tokens at which it is above 0.
-        firings: number of these tokens.
-
-    Returns:
-        In the units of the activations; NaN for a latent that never fires.
-
-    Raises:
-        ValueError: for arrays of two lengths, means that are not finite or negative, negative
-            counts.
+    with the mean activation over the tokens at which a latent is above 0 and their number; NaN for
+    a latent that never fires.
 
     Source: "Sparse Autoencoders for Monosemanticity", section Feature Analysis.
     """
-    if mean.shape != firings.shape:
-        raise ValueError(f"firings: got {len(firings)} latents, allowed: {len(mean)}, as mean has")
-    bad = ~(np.isfinite(mean) & (mean >= 0))
-    if bad.any():
-        raise ValueError(
-            f"mean: got {mean[bad][0]} at {bad.argmax()}, allowed: finite numbers from 0 on"
-        )
-    _check_firings(firings)
     logs = np.log1p(firings.astype(np.float64))
     return np.where(firings > 0, mean / np.where(firings > 0, logs, 1.0), np.nan)
 
 
-def _check_firings(firings: np.ndarray) -> None:
-    if (firings < 0).any():
-        at = int((firings < 0).argmax())
-        raise ValueError(f"firings: got {firings[at]} at {at}, allowed: whole numbers from 0 on")
-
-
 class Chosen(NamedTuple):
-    """Latents to be labelled.
-
-    Attributes:
-        top: numbers of those with the highest selectivity, the highest first.
-        bottom: numbers of those with the lowest, the lowest first.
-    """
+    """Latents to be labelled: highest selectivity, highest first, and lowest, lowest first."""
 
     top: Int64[np.ndarray, " n_top"]
     bottom: Int64[np.ndarray, " n_bottom"]
@@ -76,8 +47,8 @@ def chosen(
 ) -> Chosen:
     """The latents of highest and lowest selectivity among those that fire often enough to judge.
 
-    Where fewer than 2 n fire often enough all of them are chosen, the upper half as top; no latent
-    is chosen twice. Equal selectivities are ordered by the number of the latent.
+    Where fewer than 2 n do, all of them are chosen, the upper half as top; no latent is chosen
+    twice. Equal selectivities are ordered by the number of the latent.
 
     Args:
         selectivity: of every latent; NaN only where it fires too seldom.
@@ -86,25 +57,17 @@ def chosen(
         least: firings from which on a latent is judged.
 
     Raises:
-        ValueError: for settings out of range, arrays of two lengths, and a selectivity that is not
-            finite where there are enough firings.
+        ValueError: for a selectivity that is not finite where there are enough firings.
 
     Source: "Sparse Autoencoders for Monosemanticity", section Feature Analysis.
     """
-    n = check_whole("n", n, "a whole number, 1 or more", lambda v: v >= 1)
-    least = check_whole("least", least, "a whole number, 1 or more", lambda v: v >= 1)
-    if selectivity.shape != firings.shape:
-        raise ValueError(
-            f"firings: got {len(firings)} latents, allowed: {len(selectivity)}, as selectivity has"
-        )
-    _check_firings(firings)
     eligible = np.flatnonzero(firings >= least)
     values = selectivity[eligible]
     if not np.isfinite(values).all():
-        at = int(eligible[~np.isfinite(values)][0])
+        latent = int(eligible[~np.isfinite(values)][0])
         raise ValueError(
-            f"selectivity: got {selectivity[at]} at {at}, which fires {firings[at]} times, "
-            "allowed: a finite number"
+            f"selectivity: got {selectivity[latent]} at {latent}, which fires {firings[latent]} "
+            "times, allowed: a finite number"
         )
     ranked = eligible[np.argsort(-values, kind="stable")].astype(np.int64)
     n_top = min(n, (len(ranked) + 1) // 2)
@@ -112,69 +75,48 @@ def chosen(
     return Chosen(ranked[:n_top], ranked[len(ranked) - n_bottom :][::-1])
 
 
-def rate(labels: Sequence[Label], level: float = LEVEL) -> Interval:
-    """Monosemanticity rate of one SAE: the share of labels that are not polysemantic, Wilson
-    interval.
+def rate(labels: Sequence[Label]) -> Interval:
+    """Monosemanticity rate of one SAE: the share of its labels that are not polysemantic.
 
-    The interval takes the latents as independent draws. What another labeller or another training
-    run would say is not in it: see `agreement` and `over_seeds`.
-
-    Args:
-        labels: of the latents that were judged.
-        level: of the interval.
-
-    Returns:
-        All NaN where there are no labels.
-
-    Raises:
-        ValueError: for a level out of range.
+    All NaN without labels. The Wilson interval takes the latents as independent draws; what another
+    labeller or training run would say is not in it: see `agreement` and `over_seeds`.
 
     Source: "Sparse Autoencoders for Monosemanticity", section Monosemanticity Rate; Wilson (1927).
     """
-    check_number("level", level, "above 0, below 1", lambda v: 0 < v < 1)
-    return share(sum(not label.polysemantic for label in labels), len(labels), level)
+    return share(sum(not label.polysemantic for label in labels), len(labels), LEVEL)
 
 
-def over_seeds(rates: Float[np.ndarray, " n"], level: float = LEVEL) -> Interval:
-    """Mean over training runs that differ in their seed alone, with its t interval.
+def over_seeds(rates: Float[np.ndarray, " n"]) -> Interval:
+    """Mean rate of training runs that differ in their seed alone, with its 95 % t interval.
 
-        mean -+ t sd / sqrt(n),    t the quantile (1 + level) / 2 with n - 1 degrees of freedom
+        mean -+ t sd / sqrt(n),    t the quantile 0.975 with n - 1 degrees of freedom
 
     and sd the standard deviation with n - 1 in its denominator. An end may lie outside of 0 to 1:
-    few seeds say little, and a cut interval would hide it.
-
-    Args:
-        rates: one of each run, from 0 to 1.
-        level: of the interval.
-
-    Returns:
-        NaN ends for a single run.
+    few seeds say little, and a cut interval would hide it. One run has NaN for ends.
 
     Raises:
-        ValueError: for rates that are none, not finite or out of range, and a level out of range.
+        ValueError: for no rates, and one that is not from 0 to 1.
 
     Source: Student (1908), "The probable error of a mean".
     """
-    check_number("level", level, "above 0, below 1", lambda v: 0 < v < 1)
     x = as_sample("rates", rates, 0.0, 1.0)
     value, n = float(x.mean()), len(x)
     if n < 2:
         return Interval(value, np.nan, np.nan)
-    half = float(stats.t.ppf((1 + level) / 2, n - 1) * x.std(ddof=1) / np.sqrt(n))
+    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * x.std(ddof=1) / np.sqrt(n))
     return Interval(value, value - half, value + half)
 
 
 class Agreement(NamedTuple):
-    """How far two labellers agree on which latents are polysemantic.
+    """How far two labellers agree on which latents are polysemantic; intervals are of 95 %.
 
     Attributes:
         n: latents that both judged.
-        first: monosemanticity rate by the first labeller, with its Wilson interval.
-        second: by the second.
+        first, second: monosemanticity rate by either labeller.
         same: share of latents on which both say the same, with its Wilson interval.
         kappa: Cohen's kappa, agreement beyond chance, with the interval of its large-sample
-            standard error. NaN where both say the same of every latent, which leaves chance nothing
-            to explain. The interval has no width where the labellers agree on all latents.
+            standard error, which has no width where the labellers agree on all latents. NaN where
+            both say the same of every latent, which leaves chance nothing to explain.
     """
 
     n: int
@@ -185,49 +127,41 @@ class Agreement(NamedTuple):
 
     @property
     def span(self) -> tuple[float, float]:
-        """The lower and the higher of the two rates: what the choice of the labeller alone
-        changes."""
+        """The lower and the higher rate: what the choice of the labeller alone changes."""
         return min(self.first.value, self.second.value), max(self.first.value, self.second.value)
 
 
-def agreement(first: Sequence[Label], second: Sequence[Label], level: float = LEVEL) -> Agreement:
+def agreement(first: Sequence[Label], second: Sequence[Label]) -> Agreement:
     """Agreement of two labellers on polysemantic or not, latent by latent.
 
     With p_ij the share of latents that the first puts in class i and the second in class j,
 
         kappa = (p_o - p_e) / (1 - p_e),   p_o = sum_i p_ii,   p_e = sum_i p_i. p_.i
 
-    and the interval kappa -+ z se with z the normal quantile of (1 + level) / 2.
-
-    Args:
-        first: labels of one labeller.
-        second: labels of the other, of the same latents in the same order.
-        level: of the intervals.
+    and the interval kappa -+ z se with z the normal quantile 0.975. Both have labelled the same
+    latents in the same order.
 
     Raises:
-        ValueError: for no labels, different numbers of them, and a level out of range.
+        ValueError: for no labels, or different numbers of them.
 
     Source: Cohen (1960), "A coefficient of agreement for nominal scales"; the standard error of
         Fleiss, Cohen and Everitt (1969), "Large sample standard errors of kappa and weighted
         kappa".
     """
-    check_number("level", level, "above 0, below 1", lambda v: 0 < v < 1)
     if not first or len(first) != len(second):
         raise ValueError(
             f"second: got {len(second)} labels, allowed: as many as first, which has {len(first)}, "
             "and 1 or more"
         )
-    n = len(first)
-    p = np.zeros((2, 2))
-    for a, b in zip(first, second, strict=True):
-        p[int(a.polysemantic), int(b.polysemantic)] += 1 / n
-    same = sum(a.polysemantic == b.polysemantic for a, b in zip(first, second, strict=True))
-    return Agreement(
-        n, rate(first, level), rate(second, level), share(same, n, level), _kappa(p, n, level)
-    )
+    n, p = len(first), np.zeros((2, 2))
+    pairs = [(a.polysemantic, b.polysemantic) for a, b in zip(first, second, strict=True)]
+    for a, b in pairs:
+        p[int(a), int(b)] += 1 / n
+    same = share(sum(a == b for a, b in pairs), n, LEVEL)
+    return Agreement(n, rate(first), rate(second), same, _kappa(p, n))
 
 
-def _kappa(p: Float[np.ndarray, "2 2"], n: int, level: float) -> Interval:
+def _kappa(p: Float[np.ndarray, "2 2"], n: int) -> Interval:
     rows, columns = p.sum(1), p.sum(0)
     observed, chance = float(np.trace(p)), float(rows @ columns)
     # Rounding leaves a little of 1 - chance where both put every latent in the same class.
@@ -239,5 +173,5 @@ def _kappa(p: Float[np.ndarray, "2 2"], n: int, level: float) -> Interval:
     diagonal = np.diag(p) @ (1 - np.diag(marginals) * (1 - kappa)) ** 2
     others = (1 - kappa) ** 2 * (p * marginals**2 * (1 - np.eye(2))).sum()
     variance = diagonal + others - (kappa - chance * (1 - kappa)) ** 2
-    half = stats.norm.ppf((1 + level) / 2) * np.sqrt(max(variance, 0.0) / n) / (1 - chance)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt(max(variance, 0.0) / n) / (1 - chance)
     return Interval(kappa, float(kappa - half), float(kappa + half))

@@ -14,8 +14,8 @@ from saejax.interpret.evidence import Context, Evidence, Label
 from saejax.interpret.labeller import Progress, check_evidence
 from saejax.interpret.rules import Rule, rules_of
 
-# Of rules that explain equally much the one that is said in fewest words.
 NAME = "offline"
+# Of rules that explain equally much, the one that is said in fewest words comes first.
 ORDER = ("exact", "any case", "forms", "class", "ending", "")
 
 
@@ -32,9 +32,9 @@ class OfflineSettings:
         max_p: highest chance that as many confirming contexts would obey the rule if they were
             drawn from all text. Two rules at most are put to this test for a latent, so that one
             without a theme gets a label once in a hundred times or less.
-        max_repeat: by how much more often than at all places that obey the rule two contexts may
-            have the same token where the rule leaves it open. Above, the latent is active on a list
-            of a few tokens (two contexts have the same of five in 0.2 of the cases), which obey the
+        max_repeat: how much more often than at all places that obey the rule two contexts may have
+            the same token where the rule leaves it open. Above, the latent is active on a list of a
+            few tokens (of five, two contexts have the same in 0.2 of the cases), which obey the
             rule for reasons of their own.
         least_contexts: different contexts below which nothing can be confirmed, and a latent counts
             as polysemantic.
@@ -50,30 +50,23 @@ class OfflineSettings:
     least_contexts: int = 6
 
     def __post_init__(self) -> None:
-        check_number_fields(
-            self,
-            (
-                ("min_precision", "above 0.5, up to 1 (a number)", lambda v: 0.5 < v <= 1),
-                ("min_lift", "1 or more (a number)", lambda v: v >= 1),
-                ("max_p", "above 0, below 1 (a number)", lambda v: 0 < v < 1),
-                ("max_repeat", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
-            ),
+        rules = (
+            ("min_precision", "above 0.5, up to 1 (a number)", lambda v: 0.5 < v <= 1),
+            ("min_lift", "1 or more (a number)", lambda v: v >= 1),
+            ("max_p", "above 0, below 1 (a number)", lambda v: 0 < v < 1),
+            ("max_repeat", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
         )
-        least = check_whole(
-            "least_contexts", self.least_contexts, "a whole number, 4 or more", lambda v: v >= 4
-        )
+        check_number_fields(self, rules)
+        allowed = "a whole number, 4 or more"
+        least = check_whole("least_contexts", self.least_contexts, allowed, lambda v: v >= 4)
         object.__setattr__(self, "least_contexts", least)
 
 
 class Finding(NamedTuple):
-    """What the offline labeller found of one latent.
+    """The rule that is a latent's theme, None where no rule is, and what speaks for it.
 
-    Attributes:
-        rule: its theme, None where no rule is.
-        precision: share that obeys it of the contexts on which it was not chosen; NaN without a
-            rule.
-        background: share that obeys it of all text; NaN without a rule.
-        contexts: number of different contexts, half of which confirm.
+    `precision` is the share of the confirming contexts that obeys it, and `background` that of all
+    text; NaN without a rule. `contexts` is the number of different contexts, half of which confirm.
     """
 
     rule: Rule | None
@@ -95,8 +88,7 @@ class OfflineLabeller:
     it or not: a rule that was found by searching would otherwise fit the contexts it was found in.
     A rule that names a token is preferred; a wider one is looked for where none of these is
     confirmed. A latent without a confirmed rule is polysemantic, as far as this labeller can see:
-        it knows
-    spelling and neighbours, not meaning, so that it misses themes of meaning.
+    it knows spelling and neighbours, not meaning, so it misses themes of meaning.
 
     Contexts should be from different sequences. Contexts with the same tokens count once.
 
@@ -114,23 +106,11 @@ class OfflineLabeller:
 
     def describe(self) -> dict[str, Any]:
         """Settings to write down beside the results."""
-        return {
-            "labeller": self.name,
-            "near": self.background.near,
-            "rows": len(self.background.ids),
-            **asdict(self.settings),
-        }
+        text = {"near": self.background.near, "rows": len(self.background.texts)}
+        return {"labeller": self.name, **text, **asdict(self.settings)}
 
     def label(self, evidence: Sequence[Evidence], progress: Progress | None = None) -> list[Label]:
-        """A label for every latent, in their order.
-
-        Args:
-            evidence: of the latents.
-            progress: is told after every latent how far the work is.
-
-        Raises:
-            ValueError: for evidence without contexts, or whose contexts are not whole.
-        """
+        """A label for every latent; arguments and errors as in `labeller.Labeller`."""
         check_evidence(evidence)
         labels = []
         for one in evidence:
@@ -141,49 +121,43 @@ class OfflineLabeller:
         return labels
 
     def explain(self, evidence: Evidence) -> Finding:
-        """The rule behind a latent's label, with the numbers that speak for it.
-
-        Raises:
-            ValueError: as `label`.
-        """
+        """The rule behind a latent's label, with the numbers that speak for it."""
         check_evidence([evidence])
         contexts = list({(c.tokens, c.at): c for c in evidence.contexts}.values())
         if len(contexts) >= self.settings.least_contexts:
             held = [rules_of(context, self.background.near) for context in contexts]
+            choosing, confirming = held[::2], held[1::2]
             for named in (True, False):
-                rule = self._best(held[::2], contexts, named)
-                if rule is not None and self._confirmed(rule, held[1::2]):
-                    precision = float(np.mean([rule in rules for rules in held[1::2]]))
+                rule = self._best(choosing, contexts, named)
+                if rule is not None and self._confirmed(rule, confirming):
+                    precision = float(np.mean([rule in rules for rules in confirming]))
                     return Finding(rule, precision, self.background.share(rule), len(contexts))
         return Finding(None, np.nan, np.nan, len(contexts))
 
     def _best(self, held: list[set[Rule]], contexts: list[Context], named: bool) -> Rule | None:
         """The rule that says most of the contexts for choosing."""
         counts = Counter(rule for rules in held for rule in rules if rule.named is named)
-        passed = [
-            (-_information(count / len(held), self.background.share(rule)), rule)
+        ranked = [
+            (-round(_information(count / len(held), self.background.share(rule)), 9), rule)
             for rule, count in counts.items()
-            if self._wide(rule, count, len(held)) and not self._is_list(rule, contexts)
+            if self._enough(rule, count, len(held)) and not self._is_list(rule, contexts)
         ]
-        best = min(
-            passed, key=lambda p: (round(p[0], 9), ORDER.index(p[1].reading), p[1]), default=None
-        )
+        best = min(ranked, key=lambda p: (p[0], ORDER.index(p[1].reading), p[1]), default=None)
         return None if best is None else best[1]
 
-    def _wide(self, rule: Rule, count: int, n: int) -> bool:
-        share = self.background.share(rule)
-        # 0.8 of 5 is more than 4 by rounding.
-        enough = count >= self.settings.min_precision * n - 1e-9
-        return enough and count / n >= self.settings.min_lift * share
+    def _enough(self, rule: Rule, count: int, n: int) -> bool:
+        """Whether so many of n contexts obey a rule that it may be a theme."""
+        # Less a little, since 0.8 of 5 is more than 4 by rounding.
+        precise = count >= self.settings.min_precision * n - 1e-9
+        return precise and count / n >= self.settings.min_lift * self.background.share(rule)
 
     def _confirmed(self, rule: Rule, held: list[set[Rule]]) -> bool:
         count = sum(rule in rules for rules in held)
         test = stats.binomtest(count, len(held), self.background.share(rule), alternative="greater")
-        return self._wide(rule, count, len(held)) and bool(test.pvalue <= self.settings.max_p)
+        return self._enough(rule, count, len(held)) and bool(test.pvalue <= self.settings.max_p)
 
     def _is_list(self, rule: Rule, contexts: list[Context]) -> bool:
-        """Whether a rule only seems to hold, because a few tokens that obey it come again and
-        again."""
+        """Whether a rule seems to hold only because a few tokens that obey it come repeatedly."""
         held = [c for c in contexts if rule in rules_of(c, self.background.near)]
         pairs = max(len(held) * (len(held) - 1), 1)
         for where in rule.open_at:

@@ -8,21 +8,22 @@ from saejax.interpret.evidence import Context
 
 PIECES = "pieces of a word, attached to the letters before them"
 ATTACHED = "tokens attached to the one before without a space"
-# Members of these have little in common but their spelling: a latent that is active on a few of
-# them only has a list of tokens, not the class, for its theme.
-OPEN = frozenset(
-    (
-        "capitalised words",
-        "words in capitals",
-        "single letters",
-        "characters outside ASCII",
-        PIECES,
-        ATTACHED,
-    )
-)
-OPENING, CLOSING, QUOTES = frozenset("([{"), frozenset(")]}"), frozenset("\"'`“”‘’")
+# Members of these classes share little but their spelling. A latent that is active on only a few
+# of them has a list of tokens for its theme, not the class.
+OPEN = {"capitalised words", "words in capitals", "single letters", "characters outside ASCII"}
+OPEN |= {PIECES, ATTACHED}
+MARKS = {"opening brackets": "([{", "closing brackets": ")]}", "quotation marks": "\"'`“”‘’"}
 ENDINGS = (2, 3, 4)
+# Characters of a token that are shown.
 LONGEST = 40
+# In words, what a reading of a token found.
+WORDS = {
+    "exact": "{quoted}",
+    "any case": "{quoted} in any case",
+    "forms": "forms of {stem}",
+    "class": "{value}",
+    "ending": "words ending in {quoted}",
+}
 
 
 class Rule(NamedTuple):
@@ -44,39 +45,30 @@ class Rule(NamedTuple):
     @property
     def named(self) -> bool:
         """Whether the rule names a token at the place or next to it."""
-        return self.where in ("at", "after", "before") and self.reading in (
-            "exact",
-            "any case",
-            "forms",
-        )
+        next_to = self.where in ("at", "after", "before")
+        return next_to and self.reading in ("exact", "any case", "forms")
 
     @property
     def open_at(self) -> tuple[str, ...]:
-        """Tokens that the rule leaves open: any of many that have little in common else."""
+        """Where the rule leaves the token open: any of many that have little else in common."""
         open_class = self.reading == "ending" or (self.reading == "class" and self.value in OPEN)
-        own = ("at",) if self.where in ("after", "before", "near") else ()
-        return (*own, self.where) if open_class else own
+        at = ("at",) if self.where in ("after", "before", "near") else ()
+        return (*at, self.where) if open_class else at
 
     @property
     def text(self) -> str:
         """The rule in words."""
         if self.where == "first":
             return "first token of a sequence"
-        words = {
-            "exact": quoted(self.value),
-            "any case": f"{quoted(self.value)} in any case",
-            "forms": f"forms of {quoted(self.value + '…')}",
-            "class": self.value,
-            "ending": f"words ending in {quoted(self.value)}",
-        }[self.reading]
+        names = {"quoted": quoted(self.value), "stem": quoted(self.value + "…")}
+        words = WORDS[self.reading].format(value=self.value, **names)
         if self.where == "at":
             return f"token {words}" if self.reading == "exact" else words
         return f"shortly after {words}" if self.where == "near" else f"{self.where} {words}"
 
 
 def quoted(text: str) -> str:
-    """A token between quotation marks, with escapes for what cannot be seen, cut where it is
-    long."""
+    """A token between quotation marks, invisible characters escaped, cut where it is long."""
     if len(text) > LONGEST:
         text = text[: LONGEST - 1] + "…"
     marks = json.dumps(text, ensure_ascii=False)
@@ -101,35 +93,27 @@ def _stem(word: str) -> str:
 def classes(text: str) -> set[str]:
     """Classes that a token belongs to by its own text, whatever stands before it."""
     core = text.strip()
+    if not text:
+        return set()
     if not core:
-        if not text:
-            return set()
-        lines = text[-1] in "\r\n"
-        wide = len(text) > 1
-        return {"white space"} | ({"line breaks"} if lines else {"indentation"} if wide else set())
-    found = set()
-    if not core.isascii():
-        found.add("characters outside ASCII")
+        if text[-1] in "\r\n":
+            return {"white space", "line breaks"}
+        return {"white space", "indentation"} if len(text) > 1 else {"white space"}
+    names = set() if core.isascii() else {"characters outside ASCII"}
     if core.isdecimal():
-        found.add("digits")
+        names.add("digits")
     # U+FFFD stands for bytes that are only part of a character.
     elif "\ufffd" not in core and not any(c.isalnum() or c.isspace() for c in core):
-        found.add("punctuation")
-        for members, name in (
-            (OPENING, "opening brackets"),
-            (CLOSING, "closing brackets"),
-            (QUOTES, "quotation marks"),
-        ):
-            if members.issuperset(core):
-                found.add(name)
+        names.add("punctuation")
+        names |= {name for name, members in MARKS.items() if set(members).issuperset(core)}
     elif core.isalpha():
         if len(core) == 1:
-            found.add("single letters")
+            names.add("single letters")
         elif core.isupper():
-            found.add("words in capitals")
+            names.add("words in capitals")
         elif core[0].isupper() and core[1:].islower():
-            found.add("capitalised words")
-    return found
+            names.add("capitalised words")
+    return names
 
 
 def pair_classes(before: str, text: str) -> set[str]:
@@ -140,12 +124,9 @@ def pair_classes(before: str, text: str) -> set[str]:
 
 
 def readings(text: str, where: str) -> Iterator[tuple[str, str]]:
-    """What is read off a token's own text, as (reading, value).
+    """What is read off a token's own text, as (reading, value); `where` it stands as in `Rule`.
 
-    Args:
-        text: of the token.
-        where: it stands, as in `Rule`. Fewer readings of other tokens than of the active one: every
-            further rule is one more that may hold by chance.
+    The active token has the most readings: every further rule is one more that may hold by chance.
     """
     word = any_case(text)
     yield "any case", word
@@ -169,13 +150,13 @@ def rules_of(context: Context, near: int) -> set[Rule]:
         near: how many tokens before the active one are near.
     """
     tokens, at = context.tokens, context.at
-    found = set() if at else {Rule("first", "", "")}
+    rules = set() if at else {Rule("first", "", "")}
     for where, i in (("at", at), ("after", at - 1), ("before", at + 1)):
         if 0 <= i < len(tokens):
-            found |= {Rule(where, *reading) for reading in readings(tokens[i], where)}
+            rules |= {Rule(where, *reading) for reading in readings(tokens[i], where)}
             if i:
                 pairs = pair_classes(tokens[i - 1], tokens[i])
-                found |= {Rule(where, "class", name) for name in pairs}
+                rules |= {Rule(where, "class", name) for name in pairs}
     for text in tokens[max(0, at - near) : at]:
-        found |= {Rule("near", *reading) for reading in readings(text, "near")}
-    return found
+        rules |= {Rule("near", *reading) for reading in readings(text, "near")}
+    return rules

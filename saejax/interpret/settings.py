@@ -1,26 +1,26 @@
-"""What is measured of latents, labelled and shown: everything that the study chooses."""
+"""Settings of the interpretation: which latents are labelled, and what is shown of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from saejax.core.checks import check_number_fields, check_whole_fields
 
 
 @dataclass(frozen=True)
 class InterpretSettings:
-    """Settings of the analysis. The threshold and the numbers of labelled latents are the text's.
+    """Settings of the analysis; dead_threshold and n_labelled have the published text's values.
 
     Args:
         dead_threshold: a latent that is never above it on the sample is dead.
         sample_tokens: tokens of the store on which latents are measured, about.
         eval_windows: windows of validation text on which the loss recovered is measured.
-        n_labelled: latents of highest and of lowest selectivity that are labelled, so many each.
+        n_labelled: latents labelled at either end, highest and lowest selectivity.
         least_firings: a latent that fires less often is not judged.
         label_contexts: contexts that a labeller sees, at most, one of each sequence.
         before: tokens shown before an active one.
         after: tokens shown behind it.
         top_contexts: strongest contexts in the viewer.
-        intervals: of activation, from which the viewer shows contexts too.
-        interval_contexts: contexts of each of them.
+        intervals: of activation, from each of which the viewer shows contexts too.
+        interval_contexts: contexts of each interval.
         random_contexts: contexts of firings drawn at random.
         bins: of the histograms.
         related: latents shown as correlated and as neighbours; tokens at either end of the logits.
@@ -45,23 +45,8 @@ class InterpretSettings:
     related: int = 10
 
     def __post_init__(self) -> None:
-        check_whole_fields(
-            self,
-            {
-                "sample_tokens": 1,
-                "eval_windows": 1,
-                "n_labelled": 1,
-                "least_firings": 1,
-                "label_contexts": 1,
-                "before": 0,
-                "after": 0,
-                "top_contexts": 1,
-                "intervals": 1,
-                "interval_contexts": 1,
-                "random_contexts": 1,
-                "bins": 1,
-                "related": 1,
-            },
-        )
-        rule = "dead_threshold", "0 or more (a number)", lambda v: v >= 0
-        check_number_fields(self, (rule,))
+        # A context may have no tokens before or behind; there is at least one of everything else.
+        least = {f.name: int(f.name not in ("before", "after")) for f in fields(self)}
+        del least["dead_threshold"]
+        check_whole_fields(self, least)
+        check_number_fields(self, (("dead_threshold", "0 or more (a number)", lambda v: v >= 0),))

@@ -22,14 +22,19 @@ from saejax.lm.recovered import Recovery
 from saejax.results.result import Result
 from saejax.sae.params import Params
 
+COORDS = ("l1", "ratio", "resample", "seed")
 # The tables of the study, and what a row of each is of.
 KEYS = {
-    "cells": ("l1", "ratio", "resample", "seed"),
-    "rates": ("l1", "ratio", "resample", "seed", "labeller"),
-    "agreement": ("l1", "ratio", "resample", "seed"),
-    "labels": ("l1", "ratio", "resample", "seed", "labeller", "latent"),
+    "cells": COORDS,
+    "rates": (*COORDS, "labeller"),
+    "agreement": COORDS,
+    "labels": (*COORDS, "labeller", "latent"),
 }
-NONE_CHOSEN = Chosen(np.zeros(0, np.int64), np.zeros(0, np.int64))
+NOTHING_LABELLED: dict[str, Any] = {
+    "chosen": Chosen(np.zeros(0, np.int64), np.zeros(0, np.int64)),
+    "evidence": [],
+    "correlation": np.zeros((0, 0), np.float32),
+}
 
 
 class Study(NamedTuple):
@@ -59,7 +64,7 @@ class Found(NamedTuple):
 
     Attributes:
         rows: by table, see `KEYS`, in the order of `cells_of`.
-        arrays: `correlation/NAME` and `labelled/NAME`, the labelled latents of every SAE and the
+        arrays: of every SAE `labelled/NAME`, the labelled latents, and `correlation/NAME`, the
             correlations of their activations.
     """
 
@@ -80,8 +85,7 @@ def cells_of(result: Result) -> Iterator[dict[str, Any]]:
 
 
 def is_frozen(result: Result, cell: Mapping[str, Any]) -> bool:
-    """Whether an SAE was frozen as not finite, so that its weights are those of some step
-    before."""
+    """Whether an SAE was frozen as not finite, its weights being those of an earlier step."""
     return bool((result.final["frozen_at"][np.ix_(*result.select(**cell))] >= 0).any())
 
 
@@ -100,37 +104,43 @@ def analyse(
 
     Raises:
         ValueError: where the sample has more firings than memory should hold.
-        ChatError: from a chat labeller, and so is BudgetError; its answers so far are kept.
+        ChatError, BudgetError: from a chat labeller; its answers so far are kept.
     """
     found = Found({name: [] for name in KEYS}, {})
     cells = list(cells_of(study.result))
     shown = [cell for cell in cells if cell["seed"] in viewer_seeds]
     with tqdm(total=len(cells), desc="analysis", disable=not progress) as bar:
 
-        def one(cell: dict[str, Any]) -> tuple[dict[str, Any], Params, Measured, list[Label]]:
+        def one(cell: dict[str, Any]) -> tuple[Params, Measured, list[Label]]:
             bar.set_postfix_str(name_of(cell))
             params = study.result.dictionary(**cell)
             measured = measure(params, study.store, study.text, study.settings)
             if is_frozen(study.result, cell):
-                measured = measured._replace(
-                    chosen=NONE_CHOSEN, evidence=[], correlation=np.zeros((0, 0), np.float32)
-                )
+                measured = measured._replace(**NOTHING_LABELLED)
             labels = _rows(study, cell, params, measured, found)
             bar.update()
-            return cell, params, measured, labels
+            return params, measured, labels
+
+        def boards() -> Iterator[Dashboard]:
+            # Read once, since every page names the closest latents of every other.
+            decoders = {name_of(c): np.asarray(study.result.dictionary(**c).W_dec) for c in shown}
+            context = study.model, study.text, study.settings
+            for cell in shown:
+                name = name_of(cell)
+                coords = {"expansion": cell["ratio"]}
+                coords |= {axis: cell[axis] for axis in ("l1", "resample", "seed")}
+                others = ((other, W_dec) for other, W_dec in decoders.items() if other != name)
+                yield dashboard(name, coords, *one(cell), others, *context)
 
         for cell in cells:
             if cell not in shown:
                 one(cell)
         if shown:
-            hook = study.store.config.hook
-            # Once, since every page names the closest latents of every other.
-            decoders = {name_of(c): np.asarray(study.result.dictionary(**c).W_dec) for c in shown}
             shutil.rmtree(viewer, ignore_errors=True)
             write_viewer(
                 viewer,
-                (_board(study, decoders, *one(cell)) for cell in shown),
-                title=f"Latents of {len(shown)} SAEs at {hook}",
+                boards(),
+                title=f"Latents of {len(shown)} SAEs at {study.store.config.hook}",
                 dead_threshold=study.settings.dead_threshold,
                 note=f"Measured on {len(study.text.rows):,} tokens of the text that the SAEs were "
                 "trained on. Dead here is on this text; the report counts on held-out activations.",
@@ -147,59 +157,33 @@ def _rows(
     study: Study, cell: dict[str, Any], params: Params, measured: Measured, found: Found
 ) -> list[Label]:
     """Adds the rows of one SAE; returns the labels that are shown."""
-    at = {**cell, "d_sae": params.b_enc.shape[0]}
-    statistics, picked = measured.statistics, measured.chosen
-    within, across = halves(measured.correlation, len(picked.top))
-    where = np.ix_(*study.result.select(**cell))
-    last = {
-        name: float(study.result.values(name)[where].item())
-        for name in ("dead_latents", "fvu", "l0", "mse")
-    }
-    numbers = {
-        "dead": last.pop("dead_latents") / at["d_sae"],
-        "dead_on_sample": measured.dead,
-        "fires_rarely": float((statistics.firings < study.settings.least_firings).mean()),
-        "median_density": float(np.median(statistics.firings) / len(study.text.rows)),
-        **last,
-        **study.losses.of(params),
-        "within": within,
-        "across": across,
-    }
-    if is_frozen(study.result, cell):
-        numbers = dict.fromkeys(numbers, np.nan)
-    found.rows["cells"].append({**at, **numbers})
-    found.arrays[f"correlation/{name_of(cell)}"] = measured.correlation
-    found.arrays[f"labelled/{name_of(cell)}"] = picked.latents
+    key = {**cell, "d_sae": params.b_enc.shape[0]}
+    picked, name = measured.chosen, name_of(cell)
+    found.rows["cells"].append({**key, **_numbers(study, cell, params, measured)})
+    found.arrays[f"correlation/{name}"] = measured.correlation
+    found.arrays[f"labelled/{name}"] = picked.latents
+    columns = measured.statistics._asdict()
+    columns = {name: columns[name] for name in ("selectivity", "firings", "highest")}
     given = [one.label(measured.evidence) if measured.evidence else [] for one in study.labellers]
     for labeller, labels in zip(study.labellers, given, strict=True):
-        share = rate(labels)
-        found.rows["rates"].append(
-            {
-                **at,
-                "labeller": labeller.name,
-                "judged": len(labels),
-                "rate": share.value,
-                "rate_from": share.low,
-                "rate_to": share.high,
-            }
-        )
+        by, interval = {**key, "labeller": labeller.name}, rate(labels)
+        numbers = {"judged": len(labels), "rate": interval.value}
+        numbers |= {"rate_from": interval.low, "rate_to": interval.high}
+        found.rows["rates"].append(by | numbers)
         for place, (latent, label) in enumerate(zip(picked.latents, labels, strict=True)):
             found.rows["labels"].append(
                 {
-                    **at,
-                    "labeller": labeller.name,
+                    **by,
                     "latent": int(latent),
                     "half": "top" if place < len(picked.top) else "bottom",
-                    "selectivity": float(statistics.selectivity[latent]),
-                    "firings": int(statistics.firings[latent]),
-                    "highest": float(statistics.highest[latent]),
+                    **{name: column[latent].item() for name, column in columns.items()},
                     "label": POLYSEMANTIC if label.text is None else label.text,
                 }
             )
     if len(given) == 2 and given[0]:
-        both = agreement(given[0], given[1])
+        both = agreement(*given)
         names = ", ".join(labeller.name for labeller in study.labellers)
-        row = {**at, "labellers": names, "judged": both.n}
+        row = {**key, "labellers": names, "judged": both.n}
         row |= {"rate_lowest": both.span[0], "rate_highest": both.span[1]}
         for name, interval in (("same", both.same), ("kappa", both.kappa)):
             row |= {name: interval.value, f"{name}_from": interval.low, f"{name}_to": interval.high}
@@ -207,24 +191,25 @@ def _rows(
     return given[-1]
 
 
-def _board(
-    study: Study,
-    decoders: Mapping[str, np.ndarray],
-    cell: dict[str, Any],
-    params: Params,
-    measured: Measured,
-    labels: Sequence[Label],
-) -> Dashboard:
-    others = ((name, W_dec) for name, W_dec in decoders.items() if name != name_of(cell))
-    coords = {"expansion": cell["ratio"], **{k: cell[k] for k in ("l1", "resample", "seed")}}
-    return dashboard(
-        name_of(cell),
-        coords,
-        params,
-        measured,
-        labels,
-        others,
-        study.model,
-        study.text,
-        study.settings,
-    )
+def _numbers(
+    study: Study, cell: dict[str, Any], params: Params, measured: Measured
+) -> dict[str, float]:
+    """The measurements of one SAE; all NaN where it was frozen."""
+    firings = measured.statistics.firings
+    within, across = halves(measured.correlation, len(measured.chosen.top))
+    index = np.ix_(*study.result.select(**cell))
+    last = {
+        name: float(study.result.values(name)[index].item())
+        for name in ("dead_latents", "fvu", "l0", "mse")
+    }
+    numbers = {
+        "dead": last.pop("dead_latents") / len(firings),
+        "dead_on_sample": measured.dead,
+        "fires_rarely": float((firings < study.settings.least_firings).mean()),
+        "median_density": float(np.median(firings) / len(study.text.rows)),
+        **last,
+        **study.losses.of(params),
+        "within": within,
+        "across": across,
+    }
+    return dict.fromkeys(numbers, np.nan) if is_frozen(study.result, cell) else numbers

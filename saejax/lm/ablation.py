@@ -1,5 +1,4 @@
-"""An autoencoder in a language model: its losses, how often its latents fire, what each is
-worth."""
+"""A text as a language model reads it, with an SAE in it or single latents taken out."""
 
 from functools import partial
 from typing import NamedTuple
@@ -14,6 +13,10 @@ from saejax.lm.model import GPT, stream, unembed
 from saejax.sae.params import Params
 from saejax.sae.relu import decode, encode
 
+Windows = Integer[Array, "windows context_and_next"]
+Activations = Float[Array, "windows context d"]
+PerWindow = Float[Array, " windows"]
+
 
 class Reading(NamedTuple):
     """A text as a model reads it.
@@ -24,49 +27,29 @@ class Reading(NamedTuple):
         losses: loss of the token behind each of these positions, in nats.
     """
 
-    windows: Integer[Array, "windows context_and_next"]
-    x: Float[Array, "windows context d"]
+    windows: Windows
+    x: Activations
     losses: Float[Array, "windows context"]
 
 
 @partial(jax.jit, static_argnames=("hook", "batch_size"))
-def read(
-    model: GPT, windows: Integer[Array, "windows context_and_next"], hook: str, batch_size: int = 32
-) -> Reading:
-    """Activations at a hook point and losses, `batch_size` windows at a time.
-
-    Raises:
-        ValueError: as `saejax.lm.model.forward`.
-    """
+def read(model: GPT, windows: Windows, hook: str, batch_size: int = 32) -> Reading:
+    """Activations at a hook point and losses, `batch_size` windows at a time."""
 
     def one(window: Integer[Array, " context_and_next"]) -> tuple[Array, Array]:
-        behind, found = stream(model, window[:-1], (hook,))
-        return found[hook], next_token_losses(model, behind, window[1:])
+        behind, activations = stream(model, window[:-1], (hook,))
+        return activations[hook], next_token_losses(model, behind, window[1:])
 
     return Reading(windows, *jax.lax.map(one, windows, batch_size=batch_size))
 
 
 @partial(jax.jit, static_argnames=("hook", "batch_size"))
 def replaced_losses(
-    model: GPT,
-    reading: Reading,
-    hook: str,
-    x: Float[Array, "windows context d"],
-    batch_size: int = 32,
-) -> Float[Array, " windows"]:
-    """Mean loss in nats of each window with other activations at the hook point.
+    model: GPT, reading: Reading, hook: str, x: Activations, batch_size: int = 32
+) -> PerWindow:
+    """Mean loss in nats of each window with activations x at the hook point.
 
     A function of arrays, so that ablations and SAEs of all sizes share one compiled program.
-
-    Args:
-        model: the weights.
-        reading: of the text, see `read`.
-        hook: where the activations go.
-        x: the activations.
-        batch_size: windows side by side; changes memory and speed, the result only by rounding.
-
-    Raises:
-        ValueError: as `saejax.lm.model.forward`.
     """
 
     def one(part: tuple[Array, Array]) -> Array:
@@ -85,9 +68,9 @@ class Ablations(NamedTuple):
         mean: with the activation replaced by its mean over the text.
     """
 
-    clean: Float[Array, " windows"]
-    zero: Float[Array, " windows"]
-    mean: Float[Array, " windows"]
+    clean: PerWindow
+    zero: PerWindow
+    mean: PerWindow
 
 
 def ablations(
@@ -95,15 +78,7 @@ def ablations(
 ) -> Ablations:
     """The losses of the model as it is, and with one activation ablated.
 
-    Args:
-        model: the weights.
-        reading: of the text, see `read`.
-        hook: which activation.
-        batch_size: windows side by side.
-        first: positions before it keep their activation, and are left out of the mean.
-
-    Raises:
-        ValueError: as `saejax.lm.model.forward`.
+    Positions before `first` keep their activation, and are left out of the mean.
     """
     mean = reading.x[:, first:].mean((0, 1))
     losses = (
@@ -113,18 +88,15 @@ def ablations(
     return Ablations(reading.losses.mean(1), *losses)
 
 
-def _from(
-    first: int, x: Float[Array, "windows context d"], other: Float[Array, "... d"]
-) -> Float[Array, "windows context d"]:
-    """Other activations from a position on, and before it what there was."""
-    kept = jnp.arange(x.shape[1])[:, None] < first
-    return jnp.where(kept, x, other)
+def _from(first: int, x: Activations, other: Float[Array, "... d"]) -> Activations:
+    """Other activations from a position on; before it those of x."""
+    return jnp.where(jnp.arange(x.shape[1])[:, None] < first, x, other)
 
 
 @partial(jax.jit, static_argnames=("batch_size", "first"))
 def _autoencode(
-    params: Params, x: Float[Array, "windows context d"], batch_size: int, first: int
-) -> tuple[Float[Array, "windows context d"], Float[Array, " d_sae"]]:
+    params: Params, x: Activations, batch_size: int, first: int
+) -> tuple[Activations, Float[Array, " d_sae"]]:
     def one(x: Float[Array, "context d"]) -> tuple[Array, Array]:
         h = encode(params, x)
         return decode(params, h), (h[first:] > 0).mean(0)
@@ -135,8 +107,8 @@ def _autoencode(
 
 def reconstructed(
     model: GPT, reading: Reading, hook: str, params: Params, batch_size: int = 32, first: int = 0
-) -> tuple[Float[Array, " windows"], Float[Array, " d_sae"]]:
-    """What an SAE makes of a text.
+) -> tuple[PerWindow, Float[Array, " d_sae"]]:
+    """Losses with an SAE's reconstruction in the activation's place, and how often latents fire.
 
     Args:
         model: the weights.
@@ -148,11 +120,8 @@ def reconstructed(
             the SAE was not trained on.
 
     Returns:
-        Mean loss of each window in nats, with the reconstruction in the activation's place; and the
-        share of all positions at which each latent is above 0.
-
-    Raises:
-        ValueError: as `saejax.lm.model.forward`.
+        Mean loss of each window in nats, and the share of all positions at which each latent is
+        above 0.
     """
     x_hat, frequency = _autoencode(params, reading.x, batch_size, first)
     x_hat = _from(first, reading.x, x_hat)
@@ -165,8 +134,8 @@ class Effects(NamedTuple):
     Attributes:
         effect: expected rise of the loss, in nats per firing.
         control: the same with a random direction in place of the latent's.
-        other_control: the same with another one.
-        firings: how many firings were ablated.
+        other_control: the same with another random direction.
+        firings: number of firings that were ablated.
     """
 
     effect: Float[Array, " latents"]
@@ -205,9 +174,6 @@ def latent_effects(
         latents: an SAE reduced to the latents to be ablated: columns of W_enc, rows of W_dec.
         key: of the windows and the random directions.
         n_windows: how many windows each latent is ablated in, at most.
-
-    Raises:
-        ValueError: as `saejax.lm.model.forward`.
     """
     of_windows, *of_directions = jax.random.split(key, 3)
     n = latents.W_dec.shape[0]
@@ -217,28 +183,28 @@ def latent_effects(
     _, chosen = jax.lax.top_k(order, min(n_windows, firings.shape[0]))
     norms = jnp.linalg.norm(latents.W_dec, axis=1, keepdims=True)
     random = (unit_rows(jax.random.normal(k, latents.W_dec.shape)) * norms for k in of_directions)
-    # The first takes nothing out: the prediction that the others are compared with.
+    # The first direction takes nothing out: its prediction is what the others are compared with.
     directions = jnp.stack([jnp.zeros_like(latents.W_dec), latents.W_dec, *random], axis=1)
 
-    def of_window(w: Int[Array, ""], at: Int[Array, ""]) -> Float[Array, " 3"]:
+    def of_window(w: Int[Array, ""], latent: Int[Array, ""]) -> Float[Array, " 3"]:
         window, x = reading.windows[w], reading.x[w]
 
         def prediction(direction: Float[Array, " d"]) -> Float[Array, "context vocab"]:
-            changed = x - h[w, :, at, None] * direction
+            changed = x - h[w, :, latent, None] * direction
             behind, _ = stream(model, window[:-1], replace={hook: changed})
             return jax.nn.log_softmax(unembed(model, behind))
 
-        clean, *others = jax.vmap(prediction)(directions[at])
+        clean, *others = jax.vmap(prediction)(directions[latent])
         change = jnp.stack(others) - clean
         # KL = sum p (e^d - 1 - d), d the change of log p: the sum of p (e^d - 1) is 0, and without
         # it the rounding of d, shared by all tokens, would outweigh a small divergence.
         return (jnp.exp(clean) * (jnp.expm1(change) - change)).sum((1, 2))
 
-    def of_latent(at: Int[Array, ""]) -> tuple[Array, Array]:
-        own = chosen[at]
-        count = firings[own, at]
-        rises = jax.vmap(of_window, in_axes=(0, None))(own, at)
-        # Where it does not fire nothing was changed but the rounding.
+    def of_latent(latent: Int[Array, ""]) -> tuple[Array, Array]:
+        its_windows = chosen[latent]
+        count = firings[its_windows, latent]
+        rises = jax.vmap(of_window, in_axes=(0, None))(its_windows, latent)
+        # Where it does not fire nothing but rounding was changed.
         return jnp.where(count[:, None] > 0, rises, 0.0).sum(0), count.sum()
 
     rises, count = jax.lax.map(of_latent, jnp.arange(n))

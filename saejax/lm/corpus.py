@@ -6,14 +6,14 @@ A corpus is a folder with
     tokenizer.json       the byte-pair vocabulary
     train.bin            token ids, uint16 or uint32, every document closed by <|endoftext|>
     train_documents.npy  int64 [documents + 1]: where each document begins, then the number of
-    tokens validation.bin, validation_documents.npy   likewise
+                         tokens
+    validation.bin, validation_documents.npy   likewise
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import sysconfig
@@ -29,7 +29,7 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from saejax.core.checks import check_number, check_whole
-from saejax.core.files import write_text
+from saejax.core.files import check_new_folder, checksums, settle, sha256_of, write_text
 from saejax.lm.tokenizer import as_plain, end_of_text, load_tokenizer
 
 if TYPE_CHECKING:
@@ -38,24 +38,9 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation")
 # Tables, demonstrations and tests are no text to learn from, and some of the folders are missing
 # where a distribution packs them apart.
-LEFT_OUT = frozenset(
-    (
-        "__phello__",
-        "__pycache__",
-        "dist-packages",
-        "distutils",
-        "encodings",
-        "ensurepip",
-        "idlelib",
-        "lib2to3",
-        "pydoc_data",
-        "site-packages",
-        "test",
-        "tests",
-        "tkinter",
-        "turtledemo",
-    )
-)
+LEFT_OUT = {"__phello__", "__pycache__", "dist-packages", "distutils", "encodings", "ensurepip"}
+LEFT_OUT |= {"idlelib", "lib2to3", "pydoc_data", "site-packages", "test", "tests", "tkinter"}
+LEFT_OUT |= {"turtledemo"}
 
 
 @runtime_checkable
@@ -63,11 +48,11 @@ class TextSource(Protocol):
     """Where text comes from: documents in an order that never changes."""
 
     def describe(self) -> dict[str, Any]:
-        """What to write down beside the results, JSON types only."""
+        """Settings to write down beside the results, JSON types only."""
         ...
 
     def documents(self) -> Iterator[str]:
-        """The documents, from the first, at every call the same."""
+        """The documents from the first on, the same at every call."""
         ...
 
 
@@ -78,10 +63,7 @@ class StandardLibrary:
     Every machine with Python has it. A document is a module's .py file, in the order of their
     paths, without tests, tables and the parts that some distributions pack apart (`LEFT_OUT`); then
     each topic of `pydoc_data`, English prose. About 8 MB with Python 3.11; another Python has
-    another text.
-
-    Raises:
-        FileNotFoundError: on `documents`, where Python keeps its library in no folder.
+    another text. `documents` raises FileNotFoundError where Python keeps its library in no folder.
     """
 
     def describe(self) -> dict[str, Any]:
@@ -93,7 +75,7 @@ class StandardLibrary:
             (path.relative_to(root).parts, path)
             for path in root.rglob("*.py")
             if not LEFT_OUT & set(path.relative_to(root).parts[:-1])
-            # What a build found out about its machine.
+            # The settings of the machine on which Python was built.
             and not path.name.startswith("_sysconfigdata")
         )
         if not files:
@@ -101,7 +83,7 @@ class StandardLibrary:
         for _, path in files:
             with tokenize.open(path) as file:
                 yield file.read()
-        # Imported here because it is 700 kB that nothing else needs.
+        # Imported late: 700 kB that nothing else needs.
         from pydoc_data.topics import topics
 
         for name in sorted(topics):
@@ -116,9 +98,9 @@ class TextFolder:
         folder: the folder.
         pattern: which files, as in `pathlib.Path.rglob`.
 
-    Raises:
-        FileNotFoundError: on `documents`, for a folder that is absent or has no such file.
-        ValueError: on `documents`, naming a file that is not UTF-8.
+    Raises, on `documents`:
+        FileNotFoundError: for a folder that is absent or has no such file.
+        ValueError: naming a file that is not UTF-8.
     """
 
     folder: str
@@ -133,17 +115,14 @@ class TextFolder:
             (p.relative_to(root).parts, p) for p in root.rglob(self.pattern) if p.is_file()
         )
         if not files:
-            raise FileNotFoundError(
-                f"folder: got {self.folder!r}, which holds no {self.pattern}, allowed: a folder "
-                "of text"
-            )
+            got = f"got {self.folder!r}, which holds no {self.pattern}"
+            raise FileNotFoundError(f"folder: {got}, allowed: a folder of text")
         for _, path in files:
             try:
                 yield path.read_text(encoding="utf-8")
             except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"{path}: got bytes that are no UTF-8, allowed: UTF-8 text"
-                ) from error
+                problem = "got bytes that are no UTF-8, allowed: UTF-8 text"
+                raise ValueError(f"{path}: {problem}") from error
 
 
 @dataclass(frozen=True)
@@ -155,13 +134,12 @@ class HuggingFace:
         subset: which of its configurations, None for the only one.
         split: which part.
         column: that holds the text.
-        revision: commit of the data set; a name that moves makes the text move too.
+        revision: commit of the data set; a branch moves, and the text with it.
         n_documents: how many documents to read from its beginning; None for all.
 
-    Raises:
-        ValueError: for a number of documents that is not 1 or more; on `documents`, for a column
-            that the data set lacks.
-        ImportError: on `documents`, where datasets is not installed.
+    Raises, on `documents`:
+        ValueError: for a column that the data set lacks.
+        ImportError: where datasets is not installed.
     """
 
     dataset: str
@@ -226,17 +204,18 @@ class Corpus:
         return self.manifest["vocab_size"]
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer that made the tokens. Raises as `load_tokenizer`."""
+        """The tokenizer that made the tokens, see `load_tokenizer`."""
         return load_tokenizer(self.folder / "tokenizer.json")
 
     def checksums(self) -> dict[str, str]:
-        """SHA-256 of each of its files: two corpora of the same checksums hold the same tokens."""
+        """SHA-256 of each file; corpora with the same checksums hold the same tokens."""
         return {name: file["sha256"] for name, file in self.manifest["files"].items()}
 
 
 def is_validation(document: str, share: float) -> bool:
-    """Whether a document belongs to the validation split: the first 8 bytes of its SHA-256, read as
-    a number in [0, 1), are below the share. Equal documents are always on the same side.
+    """Whether a document belongs to the validation split. Equal documents are on the same side.
+
+    It does if the first 8 bytes of its SHA-256, read as a number in [0, 1), are below the share.
     """
     head = hashlib.sha256(document.encode("utf-8", "surrogatepass")).digest()[:8]
     return int.from_bytes(head, "big") < share * 2**64
@@ -269,18 +248,14 @@ def build_corpus(
     share = check_number("validation_share", validation_share, allowed, lambda v: 0 < v < 1)
     tokenizer = as_plain(tokenizer)
     folder = Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(
-            f"folder: got {str(folder)!r}, which holds something, allowed: an empty one"
-        )
+    message = f"folder: got {str(folder)!r}, which holds something, allowed: an empty one"
+    check_new_folder(folder, message)
     part = folder.absolute().with_name(f".{folder.absolute().name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         _write(source, tokenizer, part, share, about or {})
-        if folder.exists():
-            folder.rmdir()
-        os.replace(part, folder)
+        settle(part, folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return load_corpus(folder)
@@ -296,8 +271,8 @@ def _write(
     with ExitStack() as stack:
         files = {name: stack.enter_context((part / f"{name}.bin").open("wb")) for name in SPLITS}
         documents = filter(None, source.documents())
-        while some := list(islice(documents, 256)):
-            for document, encoding in zip(some, tokenizer.encode_batch_fast(some), strict=True):
+        while batch := list(islice(documents, 256)):
+            for document, encoding in zip(batch, tokenizer.encode_batch_fast(batch), strict=True):
                 name = SPLITS[is_validation(document, share)]
                 ids = np.array([*encoding.ids, end], dtype)
                 files[name].write(ids.tobytes())
@@ -321,21 +296,13 @@ def _write(
         "dtype": dtype.name,
         "tokens": {name: bounds[name][-1] for name in SPLITS},
         "documents": {name: len(bounds[name]) - 1 for name in SPLITS},
-        "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in sorted(part.iterdir())
-        },
+        "files": checksums(sorted(part.iterdir())),
     }
     write_text(part / "corpus.json", json.dumps(manifest, indent=1))
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def load_corpus(folder: str | Path) -> Corpus:
-    """The corpus of a folder, after every file's size and checksum were compared with the manifest.
+    """The corpus of a folder, after comparing every file's size and checksum with corpus.json.
 
     Raises:
         FileNotFoundError: where the folder holds no corpus, or a file of it is missing.
@@ -362,15 +329,13 @@ def load_corpus(folder: str | Path) -> Corpus:
             raise ValueError(
                 f"{folder / name}: got {n_bytes} bytes, allowed: the {file['bytes']} of corpus.json"
             )
-        if _sha256(folder / name) != file["sha256"]:
+        if sha256_of(folder / name) != file["sha256"]:
             raise ValueError(
                 f"{folder / name}: got other bytes than were written, allowed: unaltered"
             )
-    arrays: dict[str, Any] = {
-        name: np.memmap(folder / f"{name}.bin", dtype.newbyteorder("<"), mode="r")
-        for name in SPLITS
-    }
+    arrays: dict[str, Any] = {}
     for name in SPLITS:
+        arrays[name] = np.memmap(folder / f"{name}.bin", dtype.newbyteorder("<"), mode="r")
         arrays[f"{name}_documents"] = np.load(folder / f"{name}_documents.npy", allow_pickle=False)
     return Corpus(folder=folder, manifest=manifest, **arrays)
 
@@ -378,10 +343,7 @@ def load_corpus(folder: str | Path) -> Corpus:
 def unigram_entropy(tokens: Integer[np.ndarray, " tokens"]) -> float:
     """Entropy `-sum_v p_v ln p_v` in nats, p_v the share of token v among the tokens.
 
-    No model that ignores the context can have a lower loss on these tokens.
-
-    Raises:
-        ValueError: without a token.
+    No model that ignores the context can have a lower loss on these tokens. At least one is needed.
     """
     if not tokens.size:
         raise ValueError("tokens: got none, allowed: 1 or more")
@@ -393,10 +355,8 @@ def unigram_entropy(tokens: Integer[np.ndarray, " tokens"]) -> float:
 def document_ids(
     bounds: Int64[np.ndarray, " bounds"], at: Integer[np.ndarray, "*rows"]
 ) -> Int64[np.ndarray, "*rows"]:
-    """Which document each token belongs to, counted from 0.
+    """The document of the tokens at the places `at`, counted from 0.
 
-    Args:
-        bounds: `train_documents` or `validation_documents` of a corpus.
-        at: places in its array of tokens.
+    `bounds` is `train_documents` or `validation_documents` of a corpus.
     """
     return np.searchsorted(bounds, at, side="right") - 1

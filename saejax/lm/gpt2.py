@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from saejax.core.checks import check_whole
+from saejax.core.checks import check_choice, check_whole
+from saejax.core.files import checksums
 from saejax.core.precision import PRECISIONS, Precision
 from saejax.lm.gpt2_files import (
     INDEX,
     WEIGHTS,
     check_tensors,
-    checksums,
     open_tensors,
     read_tensor,
     tensor_name,
@@ -84,12 +84,9 @@ class Pretrained:
     about: Mapping[str, Any]
 
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer in the model's folder.
+        """The tokenizer in the model's folder, see `load_tokenizer`.
 
-        Raises:
-            ValueError: as `load_tokenizer`; also for more tokens than the model has.
-            FileNotFoundError: where the folder has none.
-            ImportError: where tokenizers is not installed.
+        Raises a ValueError also where it has more tokens than the model.
         """
         path, most = self.folder / TOKENIZER, self.model.config.vocab_size
         tokenizer = load_tokenizer(path)
@@ -107,13 +104,8 @@ def published_config(name: str, matmul_precision: Precision = "highest") -> GPTC
     Args:
         name: gpt2 (124 million weights), gpt2-medium (355), gpt2-large (774) or gpt2-xl (1558).
         matmul_precision: see `GPTConfig`.
-
-    Raises:
-        ValueError: `name: got X, allowed: ...`.
     """
-    if name not in SIZES:
-        raise ValueError(f"name: got {name!r}, allowed: {', '.join(SIZES)}")
-    n_layers, d, n_heads = SIZES[name]
+    n_layers, d, n_heads = SIZES[check_choice("name", name, ", ".join(SIZES), tuple(SIZES))]
     return GPTConfig(50257, 1024, n_layers, d, 4 * d, n_heads, matmul_precision=matmul_precision)
 
 
@@ -128,8 +120,8 @@ def load_gpt2(
 
     Files hold weights of float32, float16 or bfloat16. They are read one tensor after the other, so
     that no more than one is in memory twice. With `dtype="bfloat16"` the weights take half the
-    memory, while the residual stream, the norms, the softmax and all sums stay in float32: to a
-    stream in bfloat16, with GPT-2's norms, what a layer writes would be lost below its 8 bits. What
+    memory, while the residual stream, the norms, the softmax and all sums stay in float32: GPT-2's
+    stream is so large that what a layer adds would be lost below the 8 bits of bfloat16. What
     the products multiply is `matmul_precision`'s: "highest" widens the weights to float32 first,
     "bf16" rounds the activations to bfloat16 and is the fast one.
 
@@ -137,24 +129,20 @@ def load_gpt2(
         name: a folder with config.json and the weights; gpt2, gpt2-medium, gpt2-large or gpt2-xl;
             or owner/name of a model of the hub. A folder goes before a model of its name.
         revision: commit, tag or branch of the hub's model. None: for the four published ones the
-            commit in `REVISIONS`, for others the newest one. Which commit it was is in `about`.
+            commit in `REVISIONS`, for others the newest one. The commit is written in `about`.
         dtype: of the weights, float32 or bfloat16.
         matmul_precision: see `GPTConfig`.
 
     Raises:
-        ValueError: naming the argument; naming the file and the field of config.json, for another
-            architecture; naming the file and the tensor, for a tensor that is missing, unknown, of
-            another shape or dtype or not finite, and naming a file that is damaged.
+        ValueError: naming the argument; the file and the field of config.json, for another
+            architecture; the file and the tensor, for one that is missing, unknown, not finite or
+            of another shape or dtype; or a file that is damaged.
         FileNotFoundError: naming the file that is missing.
         ImportError: for a name of the hub, where huggingface_hub is not installed.
         OSError: where the hub does not answer or has no such model.
     """
-    for argument, value, allowed in (
-        ("dtype", dtype, DTYPES),
-        ("matmul_precision", matmul_precision, PRECISIONS),
-    ):
-        if value not in allowed:
-            raise ValueError(f"{argument}: got {value!r}, allowed: {', '.join(allowed)}")
+    check_choice("dtype", dtype, ", ".join(DTYPES), DTYPES)
+    check_choice("matmul_precision", matmul_precision, ", ".join(PRECISIONS), PRECISIONS)
     if Path(name).is_dir():
         if revision is not None:
             raise ValueError(f"revision: got {revision!r}, allowed with a folder: None")
@@ -164,17 +152,13 @@ def load_gpt2(
     config = replace(read_config(folder), matmul_precision=matmul_precision)
     files = weight_files(folder)
     model = _read(folder, files, config, dtype)
-    about = {
-        **source,
-        "dtype": dtype,
-        "config": asdict(config),
-        "files": checksums((folder / CONFIG, *files)),
-    }
+    sums = checksums((folder / CONFIG, *files))
+    about = {**source, "dtype": dtype, "config": asdict(config), "files": sums}
     return Pretrained(model, folder, about)
 
 
 def _download(name: str, revision: str | None) -> tuple[Path, dict[str, str | None]]:
-    """The folder of a model of the hub, and which commit it is of."""
+    """The folder of a model of the hub, with its name and commit."""
     full = f"{OWNER}/{name}" if name in SIZES else name
     if not HUB_ID.fullmatch(full):
         raise ValueError(
@@ -223,16 +207,11 @@ def read_config(folder: Path) -> GPTConfig:
     def size(field: str) -> int:
         return check_whole(field, fields.get(field), "a whole number, 1 or more", lambda v: v >= 1)
 
+    ours = ("vocab_size", "context", "n_layers", "d_model", "d_mlp", "n_heads")
+    theirs = ("vocab_size", "n_positions", "n_layer", "n_embd", "n_inner", "n_head")
     try:
-        return GPTConfig(
-            size("vocab_size"),
-            size("n_positions"),
-            size("n_layer"),
-            size("n_embd"),
-            size("n_inner"),
-            size("n_head"),
-            fields["layer_norm_epsilon"],
-        )
+        sizes = dict(zip(ours, map(size, theirs), strict=True))
+        return GPTConfig(**sizes, layer_norm_eps=fields["layer_norm_epsilon"])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""GPT-2's tensors in safetensors files: where each is, and whether it is what the model needs.
+"""GPT-2's tensors in safetensors files: finding, checking and reading them.
 
     model.safetensors                                     all tensors, or
     model.safetensors.index.json, model-00001-of-...      which file holds which, and these files
@@ -11,7 +11,6 @@ that is tied to it.
 Source: the files of openai-community/gpt2 and what transformers' `save_pretrained` writes.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -86,21 +85,8 @@ def _places(folder: Path) -> dict[str, str]:
     return places
 
 
-def checksums(files: Sequence[Path]) -> dict[str, dict[str, Any]]:
-    """Size in bytes and SHA-256 of files, by name."""
-    found = {}
-    for path in files:
-        with path.open("rb") as file:
-            sha = hashlib.file_digest(file, "sha256").hexdigest()
-        found[path.name] = {"bytes": path.stat().st_size, "sha256": sha}
-    return found
-
-
 def open_tensors(files: Sequence[Path]) -> dict[str, Stored]:
-    """Every tensor of the files by its name in `GPT`, none of them read; without the causal masks.
-
-    Args:
-        files: as `weight_files` has them.
+    """The tensors in the `weight_files` by their name in `GPT`, not read yet; without causal masks.
 
     Raises:
         ValueError: naming the file, where it is damaged; naming the tensor, where it is stored
@@ -150,7 +136,7 @@ def tensor_name(path: Any) -> str:
 def check_tensors(
     folder: Path, tensors: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Whether the files hold a model's tensors and nothing else; reads none but a tied unembedding.
+    """Checks that the files hold a model's tensors and nothing else; reads only a tied unembedding.
 
     Args:
         folder: how an error names the files.
@@ -164,9 +150,8 @@ def check_tensors(
     missing = sorted(shapes.keys() - tensors.keys())
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise ValueError(
-            f"{folder}: {missing[0]}: got no such tensor{more}, allowed: all of GPT-2's"
-        )
+        problem = f"got no such tensor{more}, allowed: all of GPT-2's"
+        raise ValueError(f"{folder}: {missing[0]}: {problem}")
     tied = {**shapes, UNEMBEDDING: shapes[EMBEDDING]}
     for name, tensor in tensors.items():
         if name not in tied:
@@ -196,15 +181,7 @@ def _check_tied(head: Stored, embedding: Stored) -> None:
 
 
 def read_tensor(tensor: Stored, dtype: str) -> Float[Array, "..."]:
-    """One tensor on the device; what was read of the file is let go.
-
-    Args:
-        tensor: which.
-        dtype: of the result, to which the numbers are rounded.
-
-    Raises:
-        ValueError: naming it, where a number is not finite.
-    """
+    """One tensor on the device, rounded to a dtype; a ValueError where a number is not finite."""
     array = tensor.file.get_tensor(tensor.name)
     if not np.isfinite(array).all():
         raise ValueError(f"{tensor}: got a number that is not finite, allowed: finite weights")

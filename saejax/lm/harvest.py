@@ -14,6 +14,8 @@ from saejax.core.checks import check_switch, check_whole
 from saejax.lm.corpus import document_ids
 from saejax.lm.model import GPT, activations, hook_width
 
+Places = Int64[np.ndarray, " rows"]
+
 
 @dataclass(frozen=True)
 class Packing:
@@ -35,9 +37,6 @@ class Packing:
         bos: id of a token that begins every window; None for none.
         drop_first: whether the first position of every window is left out of the rows.
 
-    Raises:
-        ValueError: naming the argument, the value got and what is allowed.
-
     Sources: SAELens (Bloom et al.), `concat_and_batch_sequences`; TransformerLens (Nanda et al.),
     `tokenize_and_concatenate`; "Massive activations in large language models" (Sun et al., 2024) on
     the first position.
@@ -48,7 +47,7 @@ class Packing:
     drop_first: bool = False
 
     def __post_init__(self) -> None:
-        dropped = check_switch("drop_first", self.drop_first, "True or False")
+        dropped = check_switch("drop_first", self.drop_first)
         object.__setattr__(self, "drop_first", dropped)
         if self.bos is not None:
             allowed = "None, or the id of a token: a whole number, 0 or more"
@@ -80,17 +79,10 @@ class Packing:
         # The text's own dtype, a 16-bit one for GPT-2, might not hold the token in front.
         return text if self.bos is None else np.insert(text.astype(np.int32), 0, self.bos, axis=1)
 
-    def at(
-        self, rows: Integer[np.ndarray, " rows"]
-    ) -> tuple[Int64[np.ndarray, " rows"], Int64[np.ndarray, " rows"]]:
-        """Where rows are from.
+    def at(self, rows: Integer[np.ndarray, " rows"]) -> tuple[Places, Places]:
+        """The position of rows in their window, from 0, and their place in the text.
 
-        Args:
-            rows: their numbers.
-
-        Returns:
-            The position of each in its window, from 0; and its place in the text. For a `bos` that
-            is the place of the token behind it.
+        For a `bos` that is the place of the token behind it.
         """
         window, row = np.divmod(np.asarray(rows, np.int64), self.kept)
         position = row + self.drop_first
@@ -157,44 +149,17 @@ def harvest(
             f"packing.context: got {packing.context}, allowed: up to the model's {config.context}"
         )
     if packing.bos is not None and packing.bos >= config.vocab_size:
-        raise ValueError(
-            f"packing.bos: got {packing.bos}, allowed: below the model's "
-            f"vocab_size={config.vocab_size}"
-        )
-    batch_size = check_whole(
-        "batch_size", batch_size, "a whole number, 1 or more", lambda v: v >= 1
-    )
+        allowed = f"below the model's vocab_size={config.vocab_size}"
+        raise ValueError(f"packing.bos: got {packing.bos}, allowed: {allowed}")
+    allowed = "a whole number, 1 or more"
+    batch_size = check_whole("batch_size", batch_size, allowed, lambda v: v >= 1)
     n_rows = packing.rows(tokens.size)
     if not n_rows:
         window = "context" if packing.bos is None else "context - 1"
         raise ValueError(f"tokens: got {tokens.size}, allowed: {window}={packing.stride} or more")
-    stop = check_whole(
-        "stop",
-        n_rows if stop is None else stop,
-        f"None or 1 to {n_rows}",
-        lambda v: 1 <= v <= n_rows,
-    )
+    stop = n_rows if stop is None else stop
+    stop = check_whole("stop", stop, f"None or 1 to {n_rows}", lambda v: 1 <= v <= n_rows)
     start = check_whole("start", start, f"0 to stop={stop}", lambda v: 0 <= v <= stop)
-    return _harvest(model, tokens, documents, hook, packing, batch_size, start, stop)
-
-
-@partial(jax.jit, static_argnames="hook")
-def _read(
-    model: GPT, windows: Integer[Array, "batch context"], hook: str
-) -> Float[Array, "batch context d"]:
-    return activations(model, windows, (hook,))[hook]
-
-
-def _harvest(
-    model: GPT,
-    tokens: Integer[np.ndarray, " tokens"],
-    documents: Int64[np.ndarray, " bounds"],
-    hook: str,
-    packing: Packing,
-    batch_size: int,
-    start: int,
-    stop: int,
-) -> Iterator[Rows]:
     per_batch, n_windows = batch_size * packing.kept, tokens.size // packing.stride
 
     def dispatch(first: int) -> Array:
@@ -205,20 +170,28 @@ def _harvest(
         filled[: len(part)] = part
         return _read(model, jnp.asarray(filled), hook)
 
-    firsts = range(start // per_batch * per_batch, stop, per_batch) if start < stop else range(0)
-    running = dispatch(firsts[0]) if firsts else None
-    for first in firsts:
-        # The device works on the next batch while the caller stores this one.
-        done, running = running, dispatch(first + per_batch) if first + per_batch < stop else None
-        rows = np.arange(max(first, start), min(first + per_batch, stop))
-        x = np.asarray(done)[:, int(packing.drop_first) :].reshape(per_batch, -1)
-        positions, places = packing.at(rows)
-        token_ids = tokens[places].astype(np.int32)
-        if packing.bos is not None:
-            token_ids[positions == 0] = packing.bos
-        yield Rows(
-            x[rows[0] - first : rows[-1] + 1 - first],
-            token_ids,
-            positions.astype(np.int32),
-            document_ids(documents, places),
-        )
+    def batches() -> Iterator[Rows]:
+        firsts = range(start // per_batch * per_batch, stop, per_batch) if start < stop else ()
+        running = dispatch(firsts[0]) if firsts else None
+        for first in firsts:
+            # The device works on the next batch while the caller stores this one.
+            after = first + per_batch
+            done, running = running, dispatch(after) if after < stop else None
+            rows = np.arange(max(first, start), min(after, stop))
+            x = np.asarray(done)[:, int(packing.drop_first) :].reshape(per_batch, -1)
+            positions, places = packing.at(rows)
+            token_ids = tokens[places].astype(np.int32)
+            if packing.bos is not None:
+                token_ids[positions == 0] = packing.bos
+            here = slice(rows[0] - first, rows[-1] + 1 - first)
+            its_documents = document_ids(documents, places)
+            yield Rows(x[here], token_ids, positions.astype(np.int32), its_documents)
+
+    return batches()
+
+
+@partial(jax.jit, static_argnames="hook")
+def _read(
+    model: GPT, windows: Integer[Array, "batch context"], hook: str
+) -> Float[Array, "batch context d"]:
+    return activations(model, windows, (hook,))[hook]

@@ -1,6 +1,4 @@
-"""The language model's loss, and how much of it a reconstruction of an activation preserves."""
-
-from collections.abc import Mapping
+"""The language model's loss, and the share of it that a reconstruction preserves."""
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +6,19 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Integer
 
-from saejax.lm.model import GPT, Replacement, stream, unembed
+from saejax.lm.model import GPT, Replacements, stream, unembed
+
+Losses = Float[np.ndarray, "*n windows"]
 
 
 def token_losses(
     model: GPT,
     windows: Integer[Array, "*batch context_and_next"],
-    replace: Mapping[str, Replacement] | None = None,
+    replace: Replacements | None = None,
 ) -> Float[Array, "*batch context"]:
     """Loss `-ln p(token | those before it in the window)` in nats of every token but the first.
 
-    Args:
-        model: the weights.
-        windows: successive tokens, at most context + 1.
-        replace: as in `forward`.
-
-    Raises:
-        ValueError: as `forward`.
+    Windows are of at most context + 1 tokens; `replace` is that of `forward`.
     """
     x, _ = stream(model, windows[..., :-1], replace=replace)
     return next_token_losses(model, x, windows[..., 1:])
@@ -33,37 +27,21 @@ def token_losses(
 def next_token_losses(
     model: GPT, x: Float[Array, "*batch context d_model"], tokens: Integer[Array, "*batch context"]
 ) -> Float[Array, "*batch context"]:
-    """Loss in nats of the token that follows each position.
-
-    Args:
-        model: the weights.
-        x: residual stream behind the last block.
-        tokens: which token does follow.
-    """
-    return optax.softmax_cross_entropy_with_integer_labels(
-        unembed(model, x), tokens.astype(jnp.int32)
-    )
+    """Loss in nats of the token behind each position, from the stream x behind the last block."""
+    logits = unembed(model, x)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, tokens.astype(jnp.int32))
 
 
 def window_losses(
     model: GPT,
     windows: Integer[Array, "windows context_and_next"],
-    replace: Mapping[str, Replacement] | None = None,
+    replace: Replacements | None = None,
     batch_size: int = 32,
 ) -> Float[Array, " windows"]:
     """Mean of `token_losses` over the tokens of each window, in nats.
 
-    Pure: map it over the weights that a replacement closes over to measure many autoencoders.
-
-    Args:
-        model: the weights.
-        windows: successive tokens, at most context + 1.
-        replace: as in `forward`; functions get one window's activations [context, d]. None for the
-            losses of the model as it is.
-        batch_size: windows side by side; changes memory and speed, the result only by rounding.
-
-    Raises:
-        ValueError: as `forward`.
+    `batch_size` windows are side by side; that changes memory and speed, the result only by
+    rounding. Functions in `replace` get one window's activations [context, d].
     """
 
     def one(window: Integer[Array, " context_and_next"]) -> Float[Array, ""]:
@@ -73,23 +51,15 @@ def window_losses(
 
 
 def share_recovered(
-    clean: Float[np.ndarray, "*n windows"],
-    ablated: Float[np.ndarray, "*n windows"],
-    replaced: Float[np.ndarray, "*n windows"],
-    axis: int = -1,
+    clean: Losses, ablated: Losses, replaced: Losses, axis: int = -1
 ) -> Float[np.ndarray, "*n"]:
     """Share of an ablation's cost that a reconstruction saves,
 
-        (mean ablated - mean replaced) / (mean ablated - mean clean).
+        (mean ablated - mean replaced) / (mean ablated - mean clean),
 
-    1 is the model as it is and 0 the ablation; what is worse than the ablation is below 0. NaN
-    where the ablation costs nothing.
-
-    Args:
-        clean: losses of the windows in the model as it is.
-        ablated: with the activation ablated.
-        replaced: with its reconstruction in its place.
-        axis: of the windows.
+    of the losses of the windows (along `axis`) in the model as it is (`clean`), with the activation
+    ablated, and with its reconstruction in its place (`replaced`). 1 is the model as it is and 0
+    the ablation; below 0 is worse than the ablation. NaN where the ablation costs nothing.
 
     Source: "Towards monosemanticity" (Bricken et al., 2023), loss recovered against zero ablation.
     """

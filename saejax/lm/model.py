@@ -7,8 +7,7 @@
 Pre-LayerNorm, learned positions, GELU in its tanh form, biases everywhere, the unembedding tied to
 the embedding: what nanoGPT trains and what GPT-2 is. Modules carry GPT-2's names and shapes, with
 c_attn the fused query, key and value, so that the tensors of its files map one to one: a layer's
-    `weight`
-is `kernel` (not transposed), `scale` or `embedding` here.
+`weight` is `kernel` (not transposed), `scale` or `embedding` here.
 
 Sources: "Language models are unsupervised multitask learners" (Radford et al., 2019); nanoGPT
 (Karpathy, 2022). The names of the hook points are TransformerLens's.
@@ -24,7 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from saejax.core.checks import check_number, check_whole
+from saejax.core.checks import ABOVE_0, check_number_fields, check_whole
 from saejax.core.precision import PRECISIONS, Precision, matmul
 
 HOOKS = ("hook_resid_pre", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post")
@@ -33,12 +32,13 @@ HOOKS = ("hook_resid_pre", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "h
 Activation = Float[Array, "*batch context _"]
 Stream = Float[Array, "*batch context d_model"]
 Replacement = Callable[[Activation], Activation] | Array
+Replacements = Mapping[str, Replacement]
+Tokens = Integer[Array, "*batch context"]
 
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """Shape of a model. The defaults but for the vocabulary are those of the bimodality study's
-    text.
+    """Shape of a model. The defaults but for the vocabulary are from the bimodality study's text.
 
     Args:
         vocab_size: number of tokens (GPT-2: 50257).
@@ -49,9 +49,6 @@ class GPTConfig:
         n_heads: attention heads, each of width d_model / n_heads.
         layer_norm_eps: what LayerNorm adds to the variance.
         matmul_precision: operands of the products with weights, see `saejax.core.precision.matmul`.
-
-    Raises:
-        ValueError: naming the argument, the value got and what is allowed.
     """
 
     vocab_size: int
@@ -72,10 +69,7 @@ class GPTConfig:
             raise ValueError(
                 f"n_heads: got {self.n_heads}, allowed: a divisor of d_model={self.d_model}"
             )
-        eps = check_number(
-            "layer_norm_eps", self.layer_norm_eps, "above 0 (a number)", lambda v: v > 0
-        )
-        object.__setattr__(self, "layer_norm_eps", eps)
+        check_number_fields(self, [("layer_norm_eps", *ABOVE_0)])
         if self.matmul_precision not in PRECISIONS:
             raise ValueError(
                 f"matmul_precision: got {self.matmul_precision!r}, allowed: {', '.join(PRECISIONS)}"
@@ -118,9 +112,8 @@ class Attention(nnx.Module):
     def __call__(self, x: Stream) -> Stream:
         n_heads, precision = self.config.n_heads, self.config.matmul_precision
         length, d_head = x.shape[-2], x.shape[-1] // n_heads
-        # [batch, head, position, d_head]. jax.nn.dot_product_attention computes the same, but
-        # forward and backward take four times as long with it on a CPU (31 against 8 ms, heads of
-        # 8).
+        # [batch, head, position, d_head]. jax.nn.dot_product_attention computes the same, but takes
+        # four times as long on a CPU (31 against 8 ms forward and backward, heads of 8).
         q, k, v = (
             part.reshape(-1, length, n_heads, d_head).swapaxes(1, 2)
             for part in jnp.split(_apply(self.c_attn, x, precision), 3, axis=-1)
@@ -164,7 +157,7 @@ class GPT(nnx.Module):
     """The model: a pytree of its weights, for `forward`, `jax.jit`, `jax.vmap` or `jax.grad`.
 
     Weights are Gaussian with deviation 0.02, those of the products that write into the residual
-    stream 0.02 / sqrt(2 n_layers); biases are 0. Make one with `init_gpt`.
+    stream 0.02 / sqrt(2 n_layers); biases are 0. Made by `init_gpt`.
     """
 
     def __init__(self, config: GPTConfig, rngs: nnx.Rngs) -> None:
@@ -203,11 +196,7 @@ def hook_names(config: GPTConfig) -> tuple[str, ...]:
 
 
 def hook_width(config: GPTConfig, hook: str) -> int:
-    """Width of the activations at a hook point: d_mlp for `mlp.hook_post`, else d_model.
-
-    Raises:
-        ValueError: `hook: got X, allowed: ...` for an unknown name.
-    """
+    """Width of the activations at a hook point; a ValueError for an unknown name."""
     _check_hooks(config, "hook", (hook,))
     return config.d_mlp if hook.endswith("mlp.hook_post") else config.d_model
 
@@ -220,10 +209,7 @@ def _check_hooks(config: GPTConfig, argument: str, names: Sequence[str]) -> None
 
 
 def forward(
-    model: GPT,
-    tokens: Integer[Array, "*batch context"],
-    read: Sequence[str] = (),
-    replace: Mapping[str, Replacement] | None = None,
+    model: GPT, tokens: Tokens, read: Sequence[str] = (), replace: Replacements | None = None
 ) -> tuple[Float[Array, "*batch context vocab"], dict[str, Activation]]:
     """Logits of the next token at every position, and the activations asked for.
 
@@ -242,8 +228,8 @@ def forward(
     Raises:
         ValueError: for unknown names, too many tokens, replacements of another shape.
     """
-    x, found = stream(model, tokens, read, replace)
-    return unembed(model, x), found
+    x, activations = stream(model, tokens, read, replace)
+    return unembed(model, x), activations
 
 
 def unembed(model: GPT, x: Stream) -> Float[Array, "*batch context vocab"]:
@@ -252,14 +238,11 @@ def unembed(model: GPT, x: Stream) -> Float[Array, "*batch context vocab"]:
 
 
 def activations(
-    model: GPT,
-    tokens: Integer[Array, "*batch context"],
-    read: Sequence[str],
-    replace: Mapping[str, Replacement] | None = None,
+    model: GPT, tokens: Tokens, read: Sequence[str], replace: Replacements | None = None
 ) -> dict[str, Activation]:
-    """The activations of `forward`, without the layers behind the last one read and the logits.
+    """The activations of `forward`, computed without the layers behind the last one read.
 
-    Arguments and errors as in `forward`. Compiled, nothing behind the last hook point is computed.
+    Arguments and errors as in `forward`.
     """
     names = hook_names(model.config)
     _check_hooks(model.config, "read", read)
@@ -269,13 +252,12 @@ def activations(
 
 def stream(
     model: GPT,
-    tokens: Integer[Array, "*batch context"],
+    tokens: Tokens,
     read: Sequence[str] = (),
-    replace: Mapping[str, Replacement] | None = None,
+    replace: Replacements | None = None,
     n_layers: int | None = None,
 ) -> tuple[Stream, dict[str, Activation]]:
-    """The residual stream behind the first `n_layers` blocks (None: all), and what was read until
-    then.
+    """The residual stream behind the first `n_layers` blocks (None: all), and what was read there.
 
     Other arguments and errors as in `forward`, which is this and then `unembed`.
     """
@@ -284,16 +266,16 @@ def stream(
     _check_hooks(config, "replace", tuple(replace))
     if not 1 <= length <= config.context:
         raise ValueError(f"tokens: got {length} of them, allowed: 1 to context={config.context}")
-    found: dict[str, Activation] = {}
+    activations: dict[str, Activation] = {}
 
     def hook(name: str, x: Activation) -> Activation:
         if name in replace:
             x = _replaced(name, x, replace[name])
         if name in read:
-            found[name] = x
+            activations[name] = x
         return x
 
-    # In float32 even where the weights are bfloat16: layer after layer is added to the stream.
+    # In float32 even where the weights are bfloat16: every layer adds to the stream.
     x = model.wte.embedding[...][tokens].astype(jnp.float32) + model.wpe.embedding[...][:length]
     for i, block in enumerate(list(model.h)[:n_layers]):
         x = hook(f"blocks.{i}.hook_resid_pre", x)
@@ -301,7 +283,7 @@ def stream(
         post = hook(f"blocks.{i}.mlp.hook_post", block.mlp.up(block.ln_2(x)))
         x = x + hook(f"blocks.{i}.hook_mlp_out", block.mlp.down(post))
         x = hook(f"blocks.{i}.hook_resid_post", x)
-    return x, found
+    return x, activations
 
 
 def _replaced(name: str, x: Activation, replacement: Replacement) -> Activation:

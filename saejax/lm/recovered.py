@@ -20,8 +20,7 @@ TOKENS = 4096
 
 @dataclass(frozen=True)
 class Recovery:
-    """A text that a model has read, ready to be read again with reconstructions. Made by
-    `recovery`.
+    """A text that a model has read, to be read again with reconstructions. Made by `recovery`.
 
     Args:
         model: the weights.
@@ -40,31 +39,25 @@ class Recovery:
     batch_size: int
 
     def of_the_model(self) -> dict[str, float]:
-        """Mean losses in nats per token: `clean`, and with the activation ablated `zero` and
-        `mean`."""
+        """Mean losses in nats per token: `clean`, and by the two ablations, `zero` and `mean`."""
         named = self.ablated._asdict().items()
         return {name: float(np.mean(losses, dtype=np.float64)) for name, losses in named}
 
     def of(self, params: Params) -> dict[str, float]:
-        """What an SAE preserves.
-
-        Args:
-            params: whose encoder sees `x - b_dec`.
+        """What an SAE preserves, whose encoder sees `x - b_dec`.
 
         Returns:
             `loss` with the reconstruction in the activation's place, in nats per token;
             `recovered_zero` and `recovered_mean`, the shares recovered of what either ablation
             costs.
         """
-        on_device = jax.tree.map(jnp.asarray, params)
-        losses, _ = reconstructed(
-            self.model, self.reading, self.hook, on_device, self.batch_size, self.first
-        )
-        clean, zero, mean, own = (np.asarray(a, np.float64) for a in (*self.ablated, losses))
+        params, where = jax.tree.map(jnp.asarray, params), (self.batch_size, self.first)
+        losses, _ = reconstructed(self.model, self.reading, self.hook, params, *where)
+        clean, zero, mean, replaced = (np.asarray(a, np.float64) for a in (*self.ablated, losses))
         return {
-            "loss": float(own.mean()),
-            "recovered_zero": float(share_recovered(clean, zero, own)),
-            "recovered_mean": float(share_recovered(clean, mean, own)),
+            "loss": float(replaced.mean()),
+            "recovered_zero": float(share_recovered(clean, zero, replaced)),
+            "recovered_mean": float(share_recovered(clean, mean, replaced)),
         }
 
 
@@ -77,7 +70,7 @@ def recovery(
         model: the weights.
         tokens: of a text that nothing was trained on.
         hook: which activation is replaced.
-        packing: of the text; what it leaves out of the rows keeps its activation here.
+        packing: of the text; positions that it leaves out of the rows keep their activation.
         n_windows: how many, spread evenly over the text.
 
     Raises:

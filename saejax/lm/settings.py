@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from saejax.core.checks import check_number_fields, check_whole_fields
+from saejax.core.checks import ABOVE_0, BELOW_1, FROM_0, check_number_fields, check_whole_fields
 
 
 @dataclass(frozen=True)
 class LMSettings:
-    """How a language model is trained. The defaults are nanoGPT's but for the length of the run.
+    """Settings of the training. The defaults are nanoGPT's but for the length of the run.
 
     Args:
         steps: training steps.
@@ -20,12 +20,8 @@ class LMSettings:
         beta2: decay of the mean of its square.
         grad_clip: highest norm of the gradient over all weights.
         eval_every: steps between evaluations, and the length of one compiled chunk.
-        eval_windows: how many windows of the validation tokens, spread evenly, an evaluation
-            measures.
+        eval_windows: validation windows of an evaluation, spread evenly over the tokens.
         seed: of the weights and the windows.
-
-    Raises:
-        ValueError: naming the argument, the value got and what is allowed.
     """
 
     steps: int = 4000
@@ -42,28 +38,12 @@ class LMSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_whole_fields(
-            self,
-            {
-                "steps": 1,
-                "batch_size": 1,
-                "warmup_steps": 0,
-                "eval_every": 1,
-                "eval_windows": 1,
-                "seed": 0,
-            },
-        )
-        check_number_fields(
-            self,
-            (
-                ("lr", "above 0 (a number)", lambda v: v > 0),
-                ("lr_end_share", "0 to 1 (a number)", lambda v: 0 <= v <= 1),
-                ("weight_decay", "0 or more (a number)", lambda v: v >= 0),
-                ("beta1", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
-                ("beta2", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
-                ("grad_clip", "above 0 (a number)", lambda v: v > 0),
-            ),
-        )
+        positive = dict.fromkeys(("steps", "batch_size", "eval_every", "eval_windows"), 1)
+        check_whole_fields(self, positive | {"warmup_steps": 0, "seed": 0})
+        share = ("0 to 1 (a number)", lambda v: 0 <= v <= 1)
+        rules = {"lr": ABOVE_0, "lr_end_share": share, "weight_decay": FROM_0}
+        rules |= {"beta1": BELOW_1, "beta2": BELOW_1, "grad_clip": ABOVE_0}
+        check_number_fields(self, [(name, *rule) for name, rule in rules.items()])
         if self.steps % self.eval_every:
             raise ValueError(
                 f"eval_every: got {self.eval_every}, allowed: a divisor of steps={self.steps}"

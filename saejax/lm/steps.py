@@ -1,7 +1,6 @@
 """The compiled part of training a language model: draw windows, step, all pure.
 
-The windows of a step are a function of (seed, step), so that a resumed run needs no more than the
-step.
+The windows of a step are a function of (seed, step), so a resumed run needs nothing but the step.
 """
 
 from functools import partial
@@ -16,8 +15,8 @@ from saejax.lm.loss import next_token_losses
 from saejax.lm.model import GPT, GPTConfig, init_gpt, stream
 from saejax.lm.settings import LMSettings
 
-# Rows of logits at a time on a CPU. With all rows of a step at once they fall out of the cache, and
-# the loss with its gradient takes twice as long (125 against 68 ms for 4096 rows of 4096 tokens).
+# Rows of logits at a time on a CPU. All rows of a step do not fit into its cache, and the loss with
+# its gradient takes twice as long (125 against 68 ms for 4096 rows of 4096 tokens).
 LOSS_ROWS = 512
 
 
@@ -63,15 +62,14 @@ def draw_windows(
     tokens: Integer[Array, " tokens"], key: PRNGKeyArray, batch_size: int, length: int
 ) -> Integer[Array, "batch length"]:
     """Windows of successive tokens at places drawn uniformly with replacement."""
-    at = jax.random.randint(key, (batch_size,), 0, tokens.shape[0] - length + 1)
-    return jax.vmap(lambda i: jax.lax.dynamic_slice(tokens, (i,), (length,)))(at)
+    starts = jax.random.randint(key, (batch_size,), 0, tokens.shape[0] - length + 1)
+    return jax.vmap(lambda start: jax.lax.dynamic_slice(tokens, (start,), (length,)))(starts)
 
 
 def training_loss(
     model: GPT, windows: Integer[Array, "batch context_and_next"]
 ) -> Float[Array, ""]:
-    """Mean of `token_losses`, written for its gradient: the logits are made a few windows at a
-    time."""
+    """Mean of `token_losses`, written for its gradient: logits are made a few windows at a time."""
     x, _ = stream(model, windows[:, :-1])
     n, context = windows.shape[0], windows.shape[1] - 1
     some = max(1, LOSS_ROWS // context) if jax.default_backend() == "cpu" else n

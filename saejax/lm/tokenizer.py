@@ -38,11 +38,10 @@ def train_tokenizer(documents: Iterable[str], vocab_size: int = 4096) -> Tokeniz
         ImportError: where tokenizers is not installed.
 
     Source: "Language models are unsupervised multitask learners" (Radford et al., 2019), section
-        2.2.
+    2.2.
     """
-    vocab_size = check_whole(
-        "vocab_size", vocab_size, "a whole number, 257 or more", lambda v: v >= 257
-    )
+    allowed = "a whole number, 257 or more"
+    vocab_size = check_whole("vocab_size", vocab_size, allowed, lambda v: v >= 257)
     lib = _tokenizers()
     tokenizer = lib.Tokenizer(lib.models.BPE())
     tokenizer.pre_tokenizer = lib.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -88,11 +87,9 @@ def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
     Args:
         name: path of a tokenizer.json, or of a folder with one; where there is neither, owner/name
             of a model.
-        revision: commit of the model; a name that moves makes the tokens move too.
+        revision: commit of the model; a branch moves, and the tokens with it.
 
-    Raises:
-        ValueError: as `load_tokenizer`.
-        FileNotFoundError: for a folder without a tokenizer.json.
+    Raises, beside what `load_tokenizer` does:
         ImportError: for a model of the hub, where huggingface_hub is not installed.
         OSError: where the hub does not answer or has no such model.
     """
@@ -106,16 +103,14 @@ def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
         raise ImportError(
             f'tokenizer: got {name!r}, which is no file; the hub needs pip install "saejax[lm]"'
         ) from error
-    return load_tokenizer(
-        huggingface_hub.hf_hub_download(name, "tokenizer.json", revision=revision)
-    )
+    path = huggingface_hub.hf_hub_download(name, "tokenizer.json", revision=revision)
+    return load_tokenizer(path)
 
 
 def as_plain(tokenizer: Tokenizer) -> Tokenizer:
-    """The tokenizer, told to read the text `<|endoftext|>` in a document as the characters it is.
+    """The tokenizer, set to read the text `<|endoftext|>` in a document as ordinary characters.
 
-    Raises:
-        ValueError: where `<|endoftext|>` is not one of its tokens.
+    Raises as `end_of_text`.
     """
     end_of_text(tokenizer)
     tokenizer.encode_special_tokens = True
@@ -123,11 +118,7 @@ def as_plain(tokenizer: Tokenizer) -> Tokenizer:
 
 
 def end_of_text(tokenizer: Tokenizer) -> int:
-    """Id of the token that ends a document.
-
-    Raises:
-        ValueError: where `<|endoftext|>` is not one of its tokens.
-    """
+    """Id of the token `<|endoftext|>`, which ends a document; a ValueError where there is none."""
     token = tokenizer.token_to_id(END_OF_TEXT)
     if token is None:
         raise ValueError(f"tokenizer: got one without {END_OF_TEXT!r}, allowed: one that has it")
@@ -135,15 +126,13 @@ def end_of_text(tokenizer: Tokenizer) -> int:
 
 
 def _bytes_of_characters() -> dict[str, int]:
-    """Which byte each character of a byte-level token stands for.
+    """The byte that each character of a byte-level token stands for.
 
     Bytes that Latin-1 prints stand for themselves, the others for characters from 256 on.
     """
     plain = {*range(33, 127), *range(161, 173), *range(174, 256)}
-    others = (byte for byte in range(256) if byte not in plain)
-    return {chr(byte): byte for byte in plain} | {
-        chr(256 + n): byte for n, byte in enumerate(others)
-    }
+    others = {chr(256 + n): byte for n, byte in enumerate(sorted({*range(256)} - plain))}
+    return {chr(byte): byte for byte in plain} | others
 
 
 def token_texts(tokenizer: Tokenizer, vocab_size: int | None = None) -> tuple[str, ...]:
@@ -166,21 +155,20 @@ def token_texts(tokenizer: Tokenizer, vocab_size: int | None = None) -> tuple[st
     if not isinstance(tokenizer.decoder, _tokenizers().decoders.ByteLevel):
         kind = type(tokenizer.decoder).__name__
         raise ValueError(f"tokenizer: got one with the decoder {kind}, allowed: ByteLevel")
-    tokens = {at: token for token, at in tokenizer.get_vocab(with_added_tokens=True).items()}
+    tokens = {i: token for token, i in tokenizer.get_vocab(with_added_tokens=True).items()}
     n = max(tokens) + 1
     allowed = f"None, or a whole number from {n}, the tokenizer's, on"
-    size = check_whole(
-        "vocab_size", n if vocab_size is None else vocab_size, allowed, lambda v: v >= n
-    )
+    size = n if vocab_size is None else vocab_size
+    size = check_whole("vocab_size", size, allowed, lambda v: v >= n)
     added, table = tokenizer.get_added_tokens_decoder(), _bytes_of_characters()
 
-    def text(at: int) -> str:
-        if at in added:
-            return added[at].content
-        if at not in tokens:
-            return f"<no token {at}>"
-        if not table.keys() >= set(tokens[at]):
-            raise ValueError(f"tokenizer: got the token {tokens[at]!r}, allowed: byte-level ones")
-        return bytes(table[c] for c in tokens[at]).decode("utf-8", errors="backslashreplace")
+    def text(i: int) -> str:
+        if i in added:
+            return added[i].content
+        if i not in tokens:
+            return f"<no token {i}>"
+        if not table.keys() >= set(tokens[i]):
+            raise ValueError(f"tokenizer: got the token {tokens[i]!r}, allowed: byte-level ones")
+        return bytes(table[c] for c in tokens[i]).decode("utf-8", errors="backslashreplace")
 
-    return tuple(text(at) for at in range(size))
+    return tuple(text(i) for i in range(size))

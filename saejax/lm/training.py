@@ -23,7 +23,7 @@ from tqdm.auto import tqdm
 from saejax.core.checkpoints import Checkpoints
 from saejax.core.checks import check_whole
 from saejax.core.diff import differences
-from saejax.core.files import append_rows, held, leftover, read_rows, write_text
+from saejax.core.files import append_rows, check_new_folder, held, leftover, read_rows, write_text
 from saejax.core.signals import Stop, stopping
 from saejax.lm.corpus import Corpus, unigram_entropy
 from saejax.lm.loss import window_losses
@@ -31,7 +31,7 @@ from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
 from saejax.lm.settings import LMSettings
 from saejax.lm.steps import State, learning_rate, optimizer, start, train_steps
 
-# Places in the token array are int32 in the compiled step.
+# Places of tokens are int32 in the compiled step.
 MOST_TOKENS = 2**31 - 1
 
 
@@ -53,12 +53,12 @@ class TrainedLM(NamedTuple):
 def spread_windows(
     tokens: Integer[np.ndarray, " tokens"], n: int, length: int
 ) -> Integer[np.ndarray, "n length"]:
-    """Windows of successive tokens, the same number of tokens apart, from the first to the last.
+    """Windows of successive tokens, evenly spread from the first token to the last.
 
     They overlap where the tokens are few.
     """
-    at = np.linspace(0, tokens.size - length, n).astype(np.int64)
-    return tokens[at[:, None] + np.arange(length)]
+    starts = np.linspace(0, tokens.size - length, n).astype(np.int64)
+    return tokens[starts[:, None] + np.arange(length)]
 
 
 def train_lm(
@@ -92,16 +92,12 @@ def train_lm(
             tokens, a workdir of another configuration.
         FileExistsError: for a workdir that holds other files.
         BlockingIOError: for one that another process is using.
-        FloatingPointError: when the training loss is no number any more; the checkpoints are kept.
+        FloatingPointError: when the training loss is not finite; the checkpoints are kept.
     """
     every = settings.eval_every
     allowed = f"None, or a multiple of eval_every={every}"
-    saves = check_whole(
-        "checkpoint_every",
-        every if checkpoint_every is None else checkpoint_every,
-        allowed,
-        lambda v: v >= 1 and v % every == 0,
-    )
+    saves = every if checkpoint_every is None else checkpoint_every
+    saves = check_whole("checkpoint_every", saves, allowed, lambda v: v >= 1 and v % every == 0)
     _check_tokens(config, corpus)
     path = Path(workdir)
     plan = _describe(config, settings, corpus)
@@ -143,28 +139,28 @@ def _run(
             state, train_loss = train_steps(
                 state, tokens, jnp.int32(step), n=settings.eval_every, settings=settings
             )
-            at = step + settings.eval_every
+            after = step + settings.eval_every
             row = {
-                "step": at,
+                "step": after,
                 "train_loss": float(train_loss),
                 "validation_loss": float(_evaluate(state.model, windows)),
-                "lr": float(learning_rate(settings, at - 1)),
+                "lr": float(learning_rate(settings, after - 1)),
             }
             if not math.isfinite(row["train_loss"]):
                 raise FloatingPointError(
-                    f"train_loss: got {row['train_loss']} in steps {step} to {at}, allowed: "
+                    f"train_loss: got {row['train_loss']} in steps {step} to {after}, allowed: "
                     f"finite; a learning rate below lr={settings.lr} may help"
                 )
             rows.append(row)
             append_rows(path / "loss.jsonl", [row])
             asked = stop.asked()
-            if at % saves == 0 or at == settings.steps or asked:
-                checkpoints.save(at, state)
+            if after % saves == 0 or after == settings.steps or asked:
+                checkpoints.save(after, state)
             if asked:
                 checkpoints.wait()
                 stop.leave(
-                    f"language model stopped at step {at:,} of {settings.steps:,} and saved; the "
-                    "same command goes on from there"
+                    f"language model stopped at step {after:,} of {settings.steps:,} and saved; "
+                    "the same command goes on from there"
                 )
             bar.set_postfix_str(f"validation loss {row['validation_loss']:.3f} nats")
             bar.update(settings.eval_every)
@@ -186,10 +182,8 @@ def load_lm(workdir: str | Path) -> TrainedLM:
     path = Path(workdir)
     run = _read(path)
     if not run["finished"]:
-        raise FileNotFoundError(
-            f"workdir: got {str(path)!r}, whose training was interrupted; `train_lm` goes on with "
-            "it"
-        )
+        got = f"got {str(path)!r}, whose training was interrupted"
+        raise FileNotFoundError(f"workdir: {got}; `train_lm` goes on with it")
     config, settings = GPTConfig(**run["config"]), LMSettings(**run["settings"])
     model = abstract_gpt(config)
     like = State(model, jax.eval_shape(optimizer(settings).init, model))
@@ -199,11 +193,7 @@ def load_lm(workdir: str | Path) -> TrainedLM:
 
 
 def is_finished(workdir: str | Path) -> bool:
-    """Whether a folder holds a model whose training has ended.
-
-    Raises:
-        ValueError: for an lm.json that is damaged.
-    """
+    """Whether a folder holds a model whose training has ended."""
     path = Path(workdir)
     return (path / "lm.json").exists() and bool(_read(path)["finished"])
 
@@ -243,10 +233,8 @@ def _check_tokens(config: GPTConfig, corpus: Corpus) -> None:
         )
     for name, tokens in (("train", corpus.train), ("validation", corpus.validation)):
         if tokens.size <= config.context:
-            raise ValueError(
-                f"context: got {config.context}, allowed: fewer than the {tokens.size} {name} "
-                "tokens"
-            )
+            allowed = f"fewer than the {tokens.size} {name} tokens"
+            raise ValueError(f"context: got {config.context}, allowed: {allowed}")
         if tokens.size > MOST_TOKENS:
             raise ValueError(
                 f"corpus: got {tokens.size} {name} tokens, allowed: up to {MOST_TOKENS}; read "
@@ -255,17 +243,18 @@ def _check_tokens(config: GPTConfig, corpus: Corpus) -> None:
 
 
 def _claim(path: Path, plan: Mapping[str, Any]) -> None:
-    """Makes a workdir the run's own, or checks that it is."""
+    """Starts a run in a workdir, or checks that the one there has the same configuration."""
     if (path / "lm.json").exists():
         before, now = ({k: v for k, v in x.items() if k != "finished"} for x in (_read(path), plan))
-        other = differences(now, before)
-        if other:
-            raise ValueError("; ".join(other) + f" (what {str(path)!r} was started with)")
+        different = differences(now, before)
+        if different:
+            raise ValueError("; ".join(different) + f" (what {str(path)!r} was started with)")
         return
-    if path.exists() and (not path.is_dir() or any(not leftover(p) for p in path.iterdir())):
-        raise FileExistsError(
-            f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty "
-            "folder, or one of the same run"
-        )
+    check_new_folder(
+        path,
+        f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty "
+        "folder, or one of the same run",
+        ignored=leftover,
+    )
     path.mkdir(parents=True, exist_ok=True)
     write_text(path / "lm.json", json.dumps(plan, indent=1))

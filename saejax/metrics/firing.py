@@ -1,4 +1,4 @@
-"""How well the firing of a latent detects its feature: pure functions, one cell each; callers map.
+"""How well the firing of latents detects features: pure functions of one SAE, callers map.
 
 A latent's feature is the true one that its decoder row is closest to. Its firing is then a yes or
 no about that feature, and counts over samples say how often it is right.
@@ -6,12 +6,8 @@ no about that feature, and counts over samples say how often it is right.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-
-from saejax.core.linalg import unit_rows
-from saejax.core.precision import matmul
 
 
 class Counts(NamedTuple):
@@ -28,22 +24,6 @@ class Counts(NamedTuple):
     active: Float[Array, " d_sae"]
 
 
-def best_feature(
-    W_dec: Float[Array, "d_sae d_in"], F: Float[Array, "n_features d_in"]
-) -> Int[Array, " d_sae"]:
-    """For each latent the true feature with the largest |cosine|; the first of several.
-
-    A zero row has cosine 0 with everything, and so feature 0. Rows are taken in blocks, so that the
-    [d_sae, n_features] cosines are never there at once.
-    """
-    F = unit_rows(F)
-
-    def one(row: Float[Array, " d_in"]) -> Int[Array, ""]:
-        return jnp.argmax(jnp.abs(matmul(F, row[:, None])[:, 0])).astype(jnp.int32)
-
-    return jax.lax.map(one, unit_rows(W_dec), batch_size=1024)
-
-
 def counts(
     h: Float[Array, "batch d_sae"],
     codes: Float[Array, "batch n_features"] | Bool[Array, "batch n_features"],
@@ -54,7 +34,7 @@ def counts(
     Args:
         h: activations of the latents; active is above 0.
         codes: true activations of the same samples, active is above 0; or which are active.
-        feature_of: each latent's feature, from `best_feature`.
+        feature_of: each latent's feature, as of `saejax.metrics.measures.Recovered`.
     """
     # In float32 and not as booleans: half the time on a CPU.
     fires, active = (jnp.where(a > 0, 1.0, 0.0) for a in (h, codes))
@@ -88,7 +68,7 @@ def uniqueness(feature_of: Int[Array, " d_sae"], n_features: int) -> Float[Array
     1 where no two latents share a feature. Dead latents count like all others.
 
     Args:
-        feature_of: each latent's feature, from `best_feature`.
+        feature_of: each latent's feature, as of `saejax.metrics.measures.Recovered`.
         n_features: number of true features.
 
     Source: as `scores`.

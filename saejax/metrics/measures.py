@@ -1,4 +1,4 @@
-"""What is measured about an SAE: pure functions of arrays, one cell each; callers map over cells.
+"""The metrics: pure functions of one SAE, which callers map over cells.
 
 Products here are always float32, whatever the training used.
 """
@@ -14,11 +14,9 @@ from saejax.core.devices import over
 from saejax.core.linalg import cosines, unit_rows
 from saejax.core.precision import matmul
 from saejax.metrics import firing
-from saejax.sae.params import Params, SAEConfig
+from saejax.sae.params import STANDARD, Params, SAEConfig
 from saejax.sae.registry import Architecture, ReLU
 from saejax.sae.relu import sparsity_scale
-
-RELU = ReLU()
 
 
 class Seen(NamedTuple):
@@ -44,15 +42,40 @@ class Seen(NamedTuple):
 Metric = Callable[[Seen], Float[Array, ""]]
 
 
-def best_match(
-    G: Float[Array, "n_g d_in"], D: Float[Array, "n_d d_in"]
-) -> tuple[Int[Array, " n_g"], Float[Array, " n_g"]]:
-    """For each row of G, the index of its closest row of D and their cosine.
+class Subject(NamedTuple):
+    """The SAE that is measured, and how it encodes.
 
-    The cosine vector is the MCS (maximum cosine similarity) of G against D.
+    Attributes:
+        params: its weights.
+        l1: its coefficient.
+        k: its number of active latents, where its architecture reads it.
+        config: how the sparsity is reduced, and what the encoder sees.
+        architecture: how it encodes.
     """
-    cos = cosines(G, D)
-    return jnp.argmax(cos, axis=-1).astype(jnp.int32), cos.max(-1)
+
+    params: Params
+    l1: Float[Array, ""] | float = 0
+    k: Float[Array, ""] | float = 0
+    config: SAEConfig = STANDARD
+    architecture: Architecture = ReLU()
+
+    def encode(self, x: Float[Array, "batch d_in"]) -> Float[Array, "batch d_sae"]:
+        """Its activations."""
+        return self.architecture.encode(self.params, x, self.k, self.config)
+
+
+class Samples(NamedTuple):
+    """Evaluation batches, and what is true of them where that is known.
+
+    Attributes:
+        x: the samples; batches only bound the memory, results are over all of them.
+        features: the true features, unit rows.
+        active: which of them are in each sample.
+    """
+
+    x: Float[Array, "n_batches batch d_in"]
+    features: Float[Array, "n_features d_in"] | None = None
+    active: Bool[Array, "n_batches batch n_features"] | None = None
 
 
 def mmcs(G: Float[Array, "n_g d_in"], D: Float[Array, "n_d d_in"]) -> Float[Array, ""]:
@@ -69,59 +92,47 @@ def mmcs(G: Float[Array, "n_g d_in"], D: Float[Array, "n_d d_in"]) -> Float[Arra
 
 
 def reconstruction(
-    params: Params,
-    batches: Float[Array, "n_batches batch d_in"],
-    l1: Float[Array, ""] | float,
-    config: SAEConfig,
+    sae: Subject,
+    samples: Samples,
     dead_threshold: float = 0.0,
     axis: str | None = None,
-    architecture: Architecture = RELU,
-    k: Float[Array, ""] | float = 0,
     own: Mapping[str, Metric] | None = None,
-    features: Float[Array, "n_features d_in"] | None = None,
-    active: Bool[Array, "n_batches batch n_features"] | None = None,
     feature_of: Int[Array, " d_sae"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """How well and how sparsely an SAE reconstructs the evaluation batches.
 
-        mse      mean over samples and d_in of (x_hat - x)^2
-        l1_loss  l1 * sparsity, so that mse + l1_loss is the training objective of a ReLU; see
-                 `Architecture.penalized` for what the others multiply
-        l0       mean number of active latents (h > 0) of a sample
-        fvu      sum (x_hat - x)^2 / sum (x - mean x)^2, fraction of variance unexplained; not
-        finite
-                 for data that are constant
+        mse           mean over samples and d_in of (x_hat - x)^2
+        l1_loss       l1 * sparsity, so that mse + l1_loss is the training objective of a ReLU; see
+                      `Architecture.penalized` for what the others multiply
+        l0            mean number of active latents (h > 0) of a sample
+        fvu           sum (x_hat - x)^2 / sum (x - mean x)^2, fraction of variance unexplained; not
+                      finite for data that are constant
         dead_latents  number of latents whose activation never exceeds `dead_threshold`
-        precision, recall, f1  how well the firing of latents detects their features, where `active`
-                 says when those are there; see `saejax.metrics.firing`
+        precision, recall, f1
+                      how well the firing of latents detects their features, where it is known when
+                      those are there; see `saejax.metrics.firing`
 
     Args:
-        params: one SAE.
-        batches: evaluation samples; batches only bound the memory, results are over all of them.
-        l1: the cell's coefficient.
-        config: says how the sparsity is reduced.
+        sae: what is measured.
+        samples: on which.
         dead_threshold: in units of activation.
         axis: of the devices over which the samples are divided, None where one has them all.
-        architecture: of the SAE.
-        k: the cell's number of active latents, where the architecture reads it.
         own: further metrics by name, of which the mean over batches (and devices) is taken.
-        features: the true features, for those.
-        active: which of them are in each sample.
         feature_of: each latent's feature, from `recovery`.
     """
-    d_in, d_sae = params.W_enc.shape
-    n_samples = over(axis, jax.lax.psum, batches.shape[0] * batches.shape[1])
+    (n_batches, batch, d_in), d_sae = samples.x.shape, sae.params.b_enc.shape[0]
+    n_samples = over(axis, jax.lax.psum, n_batches * batch)
     own = own or {}
 
     def add(total: tuple, part: tuple) -> tuple[tuple, None]:
         x, active = part
         squared_error, penalized, fired, highest, theirs, counted = total
-        h = architecture.encode(params, x, k, config)
-        x_hat = architecture.decode(params, h)
-        seen = Seen(params, x, h, x_hat, features, active)
+        h = sae.encode(x)
+        x_hat = sae.architecture.decode(sae.params, h)
+        seen = Seen(sae.params, x, h, x_hat, samples.features, active)
         theirs = {name: value + own[name](seen) for name, value in theirs.items()}
         squared_error += jnp.sum((x_hat - x) ** 2)
-        penalized += architecture.penalized(params, x, h, config).sum()
+        penalized += sae.architecture.penalized(sae.params, x, h, sae.config).sum()
         fired += jnp.sum(h > 0, dtype=jnp.float32)
         if active is not None and feature_of is not None:
             counted = jax.tree.map(jnp.add, counted, firing.counts(h, active, feature_of))
@@ -131,34 +142,32 @@ def reconstruction(
     zero = jnp.zeros(())
     none = jnp.zeros(d_sae)
     total = (zero, zero, zero, none, dict.fromkeys(own, zero), firing.Counts(none, none, none))
-    (*sums, highest, theirs, counted), _ = jax.lax.scan(add, total, (batches, active))
-    mean = over(axis, jax.lax.pmean, batches.mean((0, 1)))
-    sums = *sums, jnp.sum((batches - mean) ** 2)
+    batches = samples.x, samples.active
+    (*sums, highest, theirs, counted), _ = jax.lax.scan(add, total, batches)
+    mean = over(axis, jax.lax.pmean, samples.x.mean((0, 1)))
+    sums = *sums, jnp.sum((samples.x - mean) ** 2)
     squared_error, penalized, fired, variance = over(axis, jax.lax.psum, sums)
     highest = over(axis, jax.lax.pmax, highest)
     theirs = over(axis, jax.lax.pmean, theirs)
-    sparsity = penalized / n_samples * sparsity_scale(config, d_sae)
+    sparsity = penalized / n_samples * sparsity_scale(sae.config, d_sae)
     detected = {}
-    if active is not None and feature_of is not None:
+    if samples.active is not None and feature_of is not None:
         detected = firing.scores(over(axis, jax.lax.psum, counted))
     return detected | {
         "mse": squared_error / (n_samples * d_in),
-        "l1_loss": l1 * sparsity,
+        "l1_loss": sae.l1 * sparsity,
         "l0": fired / n_samples,
         "fvu": squared_error / variance,
         "dead_latents": jnp.sum(highest <= dead_threshold, dtype=jnp.float32),
-        **{name: value / batches.shape[0] for name, value in theirs.items()},
+        **{name: value / n_batches for name, value in theirs.items()},
     }
 
 
 def alive(
-    params: Params,
+    sae: Subject,
     batches: Float[Array, "n_batches batch d_in"],
-    config: SAEConfig,
     dead_threshold: float = 0.0,
     axis: str | None = None,
-    architecture: Architecture = RELU,
-    k: Float[Array, ""] | float = 0,
 ) -> Bool[Array, " d_sae"]:
     """Which latents exceed `dead_threshold` on the evaluation batches: those that are not dead.
 
@@ -166,9 +175,9 @@ def alive(
     """
 
     def add(highest: Float[Array, " d_sae"], x: Float[Array, "batch d_in"]) -> tuple[Any, None]:
-        return jnp.maximum(highest, architecture.encode(params, x, k, config).max(0)), None
+        return jnp.maximum(highest, sae.encode(x).max(0)), None
 
-    highest, _ = jax.lax.scan(add, jnp.zeros(params.b_enc.shape), batches)
+    highest, _ = jax.lax.scan(add, jnp.zeros(sae.params.b_enc.shape), batches)
     return over(axis, jax.lax.pmax, highest) > dead_threshold
 
 

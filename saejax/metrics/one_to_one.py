@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
-from saejax.core.linalg import unit_rows_host
+from saejax.core.linalg import unit_rows_numpy
 
 
 class Assignment(NamedTuple):
@@ -41,7 +41,7 @@ def assign(A: Float[np.ndarray, "n_a d_in"], B: Float[np.ndarray, "n_b d_in"]) -
             raise ValueError(f"{name}: got no rows, allowed: one or more")
         if not np.isfinite(rows).all():
             raise ValueError(f"{name}: got NaN or infinity, allowed: finite numbers")
-    cosines = np.abs(unit_rows_host(A) @ unit_rows_host(B).T)
+    cosines = np.abs(unit_rows_numpy(A) @ unit_rows_numpy(B).T)
     from scipy.optimize import linear_sum_assignment  # half a second to import
 
     a, b = linear_sum_assignment(cosines, maximize=True)

@@ -24,36 +24,26 @@ def write(workdir: str | Path) -> Path:
 
 
 def figures(workdir: str | Path) -> dict[str, Figure]:
-    """Every picture of a workdir's page by name, as the report has them; no file is written.
+    """Every picture of a workdir's page by name; no file is written, errors are those of `write`.
 
         from saejax import report
         pictures = report.figures("runs/grid-quick")
         pictures["heatmap_mse"]                            # a notebook shows it
         pictures["frontier"].savefig("frontier.pdf")
 
-    Args:
-        workdir: of any study, or of a run from Python.
-
-    Raises:
-        FileNotFoundError, ValueError: as `write`.
+    The workdir may be of any study, or of a run from Python.
     """
     return _page(workdir).figures
 
 
 def films(workdir: str | Path) -> dict[str, bytes]:
-    """Every animation of a workdir's page by name, as the bytes of a GIF; no file is written.
+    """Every animation of a workdir's page by name, as the bytes of a GIF; else as `figures`.
 
     Only runs of the toy study that have ended have any.
 
         from IPython.display import Image
         from saejax import report
         Image(report.films("runs/toy3d")["film_ratio-4_l1-0.1"])
-
-    Args:
-        workdir: as of `figures`.
-
-    Raises:
-        FileNotFoundError, ValueError: as `write`.
     """
     return _page(workdir).films()
 
@@ -66,6 +56,6 @@ def _page(workdir: str | Path) -> Page:
     """
     path = Path(workdir)
     name = str(read_run(path).get("study", {}).get("name"))
-    own = resources.files("saejax").joinpath("experiments", name, "page.py")
-    study = name if name.isidentifier() and own.is_file() else "grid"
+    module = resources.files("saejax").joinpath("experiments", name, "page.py")
+    study = name if name.isidentifier() and module.is_file() else "grid"
     return importlib.import_module(f"saejax.experiments.{study}.page").build(path)

@@ -1,4 +1,4 @@
-"""Command line: makes figures and page of one workdir again."""
+"""The command line: makes figures and page of one workdir again."""
 
 import sys
 

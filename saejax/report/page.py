@@ -13,7 +13,6 @@ from saejax.core.files import write_bytes, write_text
 from saejax.core.table import Table
 
 STYLE = """
-\
 body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:1180px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.6rem}h2{font-size:1.25rem;margin-top:2.4rem;border-bottom:1px solid #ddd}
 h3{font-size:1.05rem;margin:1.6rem 0 .4rem}
@@ -31,7 +30,7 @@ code{background:#f4f4f4;padding:0 .2em}
 
 
 class Picture(NamedTuple):
-    """A picture of a page: its name, its caption, and a figure or what makes the bytes of a GIF."""
+    """A picture of a page: name, caption, and a figure or a function that draws a GIF."""
 
     name: str
     caption: str
@@ -41,15 +40,8 @@ class Picture(NamedTuple):
 class Page:
     """Text, tables and pictures of a workdir; no file is touched before `write`.
 
-    All text is escaped; pictures are embedded, so the page needs no other file.
-
-    Args:
-        workdir: the folder.
-        title: the page's first heading.
-
-    Attributes:
-        path: the folder.
-        tables: those that are kept as files, by name.
+    All text is escaped; pictures are embedded, so the page needs no other file. `path` is the
+    workdir, and `tables` are those that are kept as files, by name.
     """
 
     def __init__(self, workdir: Path, title: str) -> None:
@@ -59,7 +51,7 @@ class Page:
         self.heading(title, level=1)
 
     def heading(self, text: str, level: int = 2) -> None:
-        """A heading; the title is of level 1, sections are of level 2."""
+        """A heading; the title has level 1, sections have level 2."""
         self._parts.append(f"<h{level}>{html.escape(text)}</h{level}>")
 
     def paragraph(self, text: str, warning: bool = False) -> None:
@@ -77,11 +69,11 @@ class Page:
         self._parts.append(f"<ul>{items}</ul>")
 
     def table(self, table: Table, name: str = "", words: bool = False, scroll: bool = True) -> None:
-        """A table.
+        """A table, with a name kept as tables/NAME.csv too.
 
         Args:
             table: its rows.
-            name: where given, the table is kept as tables/NAME.csv too.
+            name: of the file.
             words: whether its cells wrap and stand to the left.
             scroll: whether a long one scrolls in a box of its own.
         """
@@ -103,24 +95,20 @@ class Page:
         self._parts.append(Picture(name, caption, figure))
 
     def gallery(self, films: Sequence[tuple[str, str, Callable[[], bytes]]]) -> None:
-        """Animations side by side, kept as figures/NAME.gif too.
+        """Animations side by side, kept as figures/NAME.gif too: names, captions, and functions.
 
-        Args:
-            films: name, caption and what makes the bytes of a GIF each. Frames take long to draw,
-                so they are drawn when they are asked for.
+        Frames take long to draw, so these functions are called when the GIFs are asked for.
         """
         self._parts += ['<div class="gallery">', *(Picture(*film) for film in films), "</div>"]
 
     @property
     def figures(self) -> dict[str, Figure]:
         """The figures by name; none once the page is written."""
-        found = ((p.name, p.content) for p in self._pictures())
-        return {name: content for name, content in found if isinstance(content, Figure)}
+        return {p.name: p.content for p in self._pictures() if isinstance(p.content, Figure)}
 
     def films(self) -> dict[str, bytes]:
         """The animations by name, as GIFs, drawn now; none once the page is written."""
-        found = ((p.name, p.content) for p in self._pictures())
-        return {name: draw() for name, draw in found if not isinstance(draw, Figure)}
+        return {p.name: p.content() for p in self._pictures() if not isinstance(p.content, Figure)}
 
     def _pictures(self) -> list[Picture]:
         return [part for part in self._parts if isinstance(part, Picture)]

@@ -26,35 +26,29 @@ def over_seeds(rows: Rows, keys: Sequence[str], names: Sequence[str]) -> Table:
         names: columns of numbers; with one seed they have no standard deviations beside them.
     """
     groups: dict[tuple, list[Mapping[str, Any]]] = {}
-    for each in rows:
-        groups.setdefault(tuple(each[key] for key in keys), []).append(each)
-    several = any(len(own) > 1 for own in groups.values())
-    out = Table()
-    for key, own in groups.items():
-        row: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"seeds": len(own)}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    several = any(len(seeds) > 1 for seeds in groups.values())
+    table = Table()
+    for key, seeds in groups.items():
+        mean: dict[str, Any] = dict(zip(keys, key, strict=True)) | {"seeds": len(seeds)}
         for name in names:
-            row[name], spread = mean_and_spread(numbers(own, name))
+            mean[name], spread = mean_and_spread(numbers(seeds, name))
             if several:
-                row[f"{name}_sd"] = spread
-        out.append(row)
-    return out
+                mean[f"{name}_sd"] = spread
+        table.append(mean)
+    return table
 
 
 def said(values: Intervals, spec: str = ".2f") -> str:
-    """Numbers of all seeds in words: mean ± sd, or one seed's with its interval; "none" without
-    any.
-
-    Args:
-        values: [seeds] each.
-        spec: number format.
-    """
+    """Numbers of all seeds in words: mean ± sd, or one seed's with its interval, or "none"."""
     mean, spread = mean_and_spread(values.value)
     if not np.isfinite(mean):
         return "none"
     if np.isfinite(spread):
         return f"{mean:{spec}} ± {spread:{spec}}"
-    at = int(np.isfinite(values.value).argmax())
-    low, high = values.low[at], values.high[at]
+    seed = int(np.isfinite(values.value).argmax())
+    low, high = values.low[seed], values.high[seed]
     return f"{mean:{spec}}" + (f" ({low:{spec}} to {high:{spec}})" if np.isfinite(low) else "")
 
 

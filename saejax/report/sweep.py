@@ -1,5 +1,4 @@
-"""The page of a sweep: heat maps, published maps beside them, frontier, training, table,
-settings."""
+"""What the pages of all sweeps share: warnings, the claims of a text, all results, settings."""
 
 import shlex
 from collections.abc import Iterator
@@ -41,10 +40,10 @@ def warnings(page: Page, result: Result) -> None:
         )
     for row in result.table():
         if row["frozen_at"] is not None:
-            at = ", ".join(f"{name}={show(row[name])}" for name in AXES)
+            coords = ", ".join(f"{name}={show(row[name])}" for name in AXES)
             page.paragraph(
-                f"The SAE at {at} was not finite at step {row['frozen_at']:,} and was frozen; it "
-                "is grey in the heat maps.",
+                f"The SAE at {coords} was not finite at step {row['frozen_at']:,} and was frozen; "
+                "it is grey in the heat maps.",
                 warning=True,
             )
 
@@ -84,20 +83,17 @@ def repeat(page: Page, run: dict[str, Any]) -> None:
         return
     page.heading("To repeat this run")
     if "study" in run:
-        page.verbatim(
-            f"python -m saejax.experiments.{run['study']['name']} "
-            f"--flagfile={shlex.quote(str(flags))} --workdir=NEW_FOLDER"
-        )
+        command = f"python -m saejax.experiments.{run['study']['name']}"
+        page.verbatim(f"{command} --flagfile={shlex.quote(str(flags))} --workdir=NEW_FOLDER")
     page.verbatim(flags.read_text(encoding="utf-8"))
 
 
 def setting_in_words(result: Result) -> str:
     """What was trained on what, in a sentence or three."""
-    run, steps = result.run, int(result.steps[-1])
+    run, steps, seeds = result.run, int(result.steps[-1]), len(result.coords["seed"])
     features = f", {run['n_features']} true features" if run["n_features"] else ""
     seconds = f" in {run['train_seconds']:.0f} s" if "train_seconds" in run else ""
-    several = len(result.coords["seed"])
-    square = f"the mean of {several} SAEs of different seeds" if several > 1 else "one SAE"
+    square = f"the mean of {seeds} SAEs of different seeds" if seeds > 1 else "one SAE"
     return (
         f"Every square of a heat map and every line of a curve is {square}, trained for "
         f"{steps:,} steps of {run['settings']['batch_size']:,} fresh samples{seconds} on "

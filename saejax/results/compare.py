@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from saejax.core.table import Table
-from saejax.metrics.catalogue import LARGER_IS_BETTER
+from saejax.metrics.catalogue import METRICS
 from saejax.results.axes import AXES, coordinates, same
-from saejax.results.merge import Index, value_like
 from saejax.results.result import Result
 
 
@@ -30,65 +29,49 @@ def compare(a: Result, b: Result, metrics: Sequence[str] | None = None) -> Table
     Raises:
         ValueError: where they have no cell or no metric in common, and for an unknown metric.
     """
-    names = metrics or [n for n in LARGER_IS_BETTER if n in a.final and n in b.final]
-    axes = [name for name in AXES if name != "seed"]
-    common = {
-        name: [v for v in a.coords[name] if any(same(v, w) for w in b.coords[name])]
-        for name in AXES
-    }
-    there = [{tuple(coordinates(r.coords, i).values()) for i in r.cells()} for r in (a, b)]
+    theirs = {}
+    for j in b.cells():
+        at = coordinates(b.coords, j)
+        # Under the first sweep's values; None, which is no coordinate, for what that one lacks.
+        key = (next((v for v in a.coords[n] if same(v, at[n])), None) for n in AXES)
+        theirs[tuple(key)] = j
+    pairs: dict[tuple, list[tuple]] = {}
+    for i in a.cells():
+        at = coordinates(a.coords, i)
+        j = theirs.get(tuple(at.values()))
+        if j is not None:
+            pairs.setdefault(tuple(at[n] for n in AXES if n != "seed"), []).append((i, j))
     rows = []
-    for metric in names:
+    for metric in metrics or [n for n in METRICS if n in a.final and n in b.final]:
         x, y = a.values(metric), b.values(metric)
-        for where in _settings(a, axes, common):
-            pairs = [
-                (x[i], y[j])
-                for seed in common["seed"]
-                if (i := _find(a, there[0], where | {"seed": seed})) is not None
-                and (j := _find(b, there[1], where | {"seed": seed})) is not None
-            ]
-            both = np.array([pair for pair in pairs if np.isfinite(pair).all()])
+        for setting, cells in pairs.items():
+            both = np.array([(x[i], y[j]) for i, j in cells], float)
+            both = both[np.isfinite(both).all(1)]
             if len(both):
-                rows.append({"metric": metric, **_swept(a, b, where), **_paired(both)})
+                where = zip((n for n in AXES if n != "seed"), setting, strict=True)
+                swept = {n: v for n, v in where if max(len(r.coords[n]) for r in (a, b)) > 1}
+                rows.append({"metric": metric, **swept, **_paired(both)})
     if not rows:
         raise ValueError("compare: got results without a cell in common, allowed: with some")
     return Table(rows)
 
 
-def _settings(a: Result, axes: list[str], common: dict[str, list]) -> list[dict[str, Any]]:
-    """Coordinates besides the seed of the cells of a that lie on common values."""
-    found: dict[tuple, dict[str, Any]] = {}
-    for index in a.cells():
-        at = coordinates(a.coords, index)
-        if all(at[name] in common[name] for name in axes):
-            found.setdefault(tuple(at[name] for name in axes), {name: at[name] for name in axes})
-    return list(found.values())
-
-
-def _find(result: Result, there: set[tuple], where: dict[str, Any]) -> Index | None:
-    """Position of a cell, None where there is none."""
-    at = {name: value_like(result.coords[name], where[name]) for name in AXES}
-    if tuple(at.values()) not in there:
-        return None
-    return tuple(result.coords[name].index(value) for name, value in at.items())
-
-
-def _swept(a: Result, b: Result, where: dict[str, Any]) -> dict[str, Any]:
-    """The coordinates that differ between cells of either."""
-    return {n: v for n, v in where.items() if len(a.coords[n]) > 1 or len(b.coords[n]) > 1}
-
-
 def _paired(both: np.ndarray) -> dict[str, Any]:
     """Means, difference and interval of pairs [seed, 2]."""
-    both = both.astype(float)
-    n, by_seed = len(both), both[:, 1] - both[:, 0]
-    half = None
-    if n > 1:
-        from scipy.stats import t as student_t  # half a second to import
-
-        half = float(student_t.ppf(0.975, n - 1) * by_seed.std(ddof=1) / np.sqrt(n))
     a, b = both.mean(0).tolist()
-    return {"a": a, "b": b, "difference": float(by_seed.mean()), "+-": half, "seeds": n}
+    by_seed = both[:, 1] - both[:, 0]
+    difference, half = float(by_seed.mean()), _half_interval(by_seed)
+    return {"a": a, "b": b, "difference": difference, "+-": half, "seeds": len(both)}
+
+
+def _half_interval(by_seed: np.ndarray) -> float | None:
+    """Half of the 95 % interval of a mean over seeds, Student's t; None for one seed."""
+    n = len(by_seed)
+    if n < 2:
+        return None
+    from scipy.stats import t as student_t  # half a second to import
+
+    return float(student_t.ppf(0.975, n - 1) * by_seed.std(ddof=1) / np.sqrt(n))
 
 
 def agreement(reference: Result, others: Mapping[str, Result], metrics: Sequence[str]) -> Table:
@@ -130,7 +113,7 @@ def agreement(reference: Result, others: Mapping[str, Result], metrics: Sequence
     return Table(rows)
 
 
-def _row(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+def _row(x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     """The figures of one data set; arrays [seed, ...]."""
     n_seeds = len(x)
     x, y = (a.reshape(n_seeds, -1) for a in (x, y))
@@ -138,14 +121,11 @@ def _row(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
     x, y = x[:, whole], y[:, whole]
     by_seed = (y - x).mean(1)
     sd, moved = x.std(0, ddof=1), (y - x).mean(0)
-    from scipy.stats import t as student_t
-
-    half = student_t.ppf(0.975, n_seeds - 1) * by_seed.std(ddof=1) / np.sqrt(n_seeds)
     return {
         "reference": float(x.mean()),
         "seed_sd": float(np.sqrt((sd**2).mean())),
         "shift": float(by_seed.mean()),
-        "+-": float(half),
+        "+-": _half_interval(by_seed),
         "moved": float(np.sqrt((moved**2).mean())),
         "inside": float((np.abs(moved) <= sd).mean()),
     }

@@ -6,17 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from saejax.metrics.catalogue import COMPARED
-from saejax.results.pictures import TRACKED
+from saejax.metrics.catalogue import COMPARED, HEATMAPS, TRACKED
 from saejax.results.plots import sweep as sweep_plots
 from saejax.results.result import Result
 
-HEATMAPS = ("mmcs_true_to_dict", "mse", "mmcs_to_next_larger", "dead_latents")
-
 
 class Variant(NamedTuple):
-    """One (lr, resample, architecture) of a sweep: how files, headings and `Result.select` call
-    it."""
+    """One of `Result.variants`, as file names, headings and `Result.select` take it."""
 
     suffix: str
     words: str
@@ -37,19 +33,18 @@ def variants(result: Result) -> list[Variant]:
 
 def heatmaps(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of each heat map of one variant."""
+    axis = _sparsity(result, variant)
     for metric in (*HEATMAPS, *result.own_metrics):
         if metric in result.final and np.isfinite(result.final[metric]).any():
-            axis = _sparsity(result, variant)
-            caption = (
-                f"{sweep_plots.title_of(metric)} over {axis} and dictionary ratio{variant.words}."
-            )
+            title = sweep_plots.title_of(metric)
+            caption = f"{title} over {axis} and dictionary ratio{variant.words}."
             picture = result.plot_heatmap(metric, **variant.where)
             yield f"heatmap_{metric}{variant.suffix}", caption, picture
 
 
 def _sparsity(result: Result, variant: Variant) -> str:
     """What the axis is called along which the SAEs of a variant become sparser."""
-    return {"l1": "L1", "k": "k"}[result.sparsity(**variant.where)[0]]
+    return sweep_plots.called(result.sparsity(**variant.where)[0])
 
 
 def frontier(result: Result, variant: Variant) -> tuple[str, str, Figure]:
@@ -62,9 +57,9 @@ def frontier(result: Result, variant: Variant) -> tuple[str, str, Figure]:
 def training(result: Result, variant: Variant) -> Iterator[tuple[str, str, Figure]]:
     """Name, caption and picture of what is tracked over training, without what has frozen."""
     for dataset in result.coords["dataset"]:
-        for metric, shown in TRACKED.items():
+        for metric, curve in TRACKED.items():
             if metric in result.history:
-                caption = f"{shown.title} during training, {dataset} data{variant.words}."
+                caption = f"{curve.title} during training, {dataset} data{variant.words}."
                 picture = result.plot_training(metric, dataset=dataset, **variant.where)
                 yield f"training_{metric}_{dataset}{variant.suffix}", caption, picture
 

@@ -1,4 +1,4 @@
-"""Several sweeps as one, and two sweeps side by side."""
+"""Several sweeps as one."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -43,27 +43,29 @@ def merge(*results: Result) -> Result:
 def _merge(a: Result, b: Result) -> Result:
     _check_alike(a, b)
     coords = {name: _joined(a.coords[name], b.coords[name]) for name in AXES}
-    # Positions along the joined axes of what each has.
-    at_a, at_b = (np.ix_(*_positions(coords, r.coords)) for r in (a, b))
     shape = tuple(len(values) for values in coords.values())
-    _check_apart(a, b, coords)
+    # Positions along the joined axes of what each has.
+    at_a, at_b = (_positions(coords, r.coords) for r in (a, b))
+    # Of a cell in both it is the first one's.
     home: dict[Index, tuple[Result, Index]] = {}
-    for result in (b, a):
-        places = _positions(coords, result.coords)
+    for result, at in ((b, at_b), (a, at_a)):
         for index in result.cells():
-            home[tuple(places[i][k] for i, k in enumerate(index))] = result, index
+            place = tuple(at[i][k] for i, k in enumerate(index))
+            if place in home:
+                _check_same_cell(a, index, *home[place])
+            home[place] = result, index
 
     def join(name: str, x: np.ndarray, y: np.ndarray, lead: int) -> np.ndarray:
         """Arrays [*lead, *shape, ...] of both, in their places."""
         whole = (*x.shape[:lead], *shape, *x.shape[lead + len(AXES) :])
         out = np.full(whole, nothing(name, x.dtype), x.dtype)
         every = (slice(None),) * lead
-        # Of a cell in both it is the first one's.
         for values, result, at in ((y, b, at_b), (x, a, at_a)):
             there = result.final["frozen_at"] != ABSENT
             after = values.ndim - lead - there.ndim
             there = there.reshape(*(1,) * lead, *there.shape, *(1,) * after)
-            out[(*every, *at)] = np.where(there, values, out[(*every, *at)])
+            places = (*every, *np.ix_(*at))
+            out[places] = np.where(there, values, out[places])
         return out
 
     final = {n: join(n, v, b.final[n], 0) for n, v in a.final.items() if n in b.final}
@@ -73,8 +75,9 @@ def _merge(a: Result, b: Result) -> Result:
         for name in ("best_index", "best_cosine")
         if getattr(a, name) is not None and getattr(b, name) is not None
     }
-    ratios = dict(zip(a.coords["ratio"], a.d_sae, strict=True))
-    ratios |= dict(zip(b.coords["ratio"], b.d_sae, strict=True))
+    at_ratio = AXES.index("ratio")
+    widths = dict(zip(at_b[at_ratio], b.d_sae, strict=True))
+    widths |= dict(zip(at_a[at_ratio], a.d_sae, strict=True))
 
     def load_params(index: Index) -> Params:
         result, own = home[index]
@@ -89,7 +92,7 @@ def _merge(a: Result, b: Result) -> Result:
     load: Callable[[Index], Snapshots] | None = load_snapshots if films else None
     merged = Result(
         coords=coords,
-        d_sae=tuple(ratios[value_like(ratios, ratio)] for ratio in coords["ratio"]),
+        d_sae=tuple(widths[i] for i in range(len(coords["ratio"]))),
         run={},
         steps=a.steps,
         history=history,
@@ -125,16 +128,13 @@ def _check_alike(a: Result, b: Result) -> None:
     runs = []
     for result in (a, b):
         run = {name: result.run.get(name) for name in SHARED}
-        own = {k: v for k, v in (run["settings"] or {}).items() if k != "cell_batch"}
-        runs.append(run | {"settings": own})
+        rest = {k: v for k, v in (run["settings"] or {}).items() if k != "cell_batch"}
+        runs.append(run | {"settings": rest})
     different = differences(*runs)
-    for name, describe in (
-        ("data", a.run.get("data", {})),
-        ("architectures", a.run.get("architectures", {})),
-    ):
-        theirs = b.run.get(name, {})
-        both = [key for key in describe if key in theirs]
-        different += differences({k: describe[k] for k in both}, {k: theirs[k] for k in both})
+    for name in ("data", "architectures"):
+        here, there = a.run.get(name, {}), b.run.get(name, {})
+        both = here.keys() & there.keys()
+        different += differences({k: here[k] for k in both}, {k: there[k] for k in both})
     if different:
         raise ValueError(f"merge: got results of different runs: {'; '.join(different)}")
     if not np.array_equal(a.steps, b.steps):
@@ -144,21 +144,14 @@ def _check_alike(a: Result, b: Result) -> None:
         )
 
 
-def _check_apart(a: Result, b: Result, coords: dict[str, tuple]) -> None:
+def _check_same_cell(a: Result, index: Index, b: Result, other: Index) -> None:
     """Refuses a cell that both have with different results."""
-    places = [_positions(coords, r.coords) for r in (a, b)]
-    theirs = {tuple(places[1][i][k] for i, k in enumerate(index)): index for index in b.cells()}
-    for index in a.cells():
-        other = theirs.get(tuple(places[0][i][k] for i, k in enumerate(index)))
-        if other is None:
-            continue
-        # What a dictionary has in common with a next larger one depends on the rest of its sweep.
-        names = (n for n in a.final if n in b.final and n != "mmcs_to_next_larger")
-        if any(
-            not np.array_equal(a.final[n][index], b.final[n][other], equal_nan=True) for n in names
-        ):
-            at = ", ".join(f"{k}={v}" for k, v in coordinates(a.coords, index).items())
-            raise ValueError(f"merge: got two different results of the cell {at}, allowed: one")
+    # What a dictionary has in common with a next larger one depends on the rest of its sweep.
+    names = (n for n in a.final if n in b.final and n != "mmcs_to_next_larger")
+    if all(np.array_equal(a.final[n][index], b.final[n][other], equal_nan=True) for n in names):
+        return
+    at = ", ".join(f"{k}={v}" for k, v in coordinates(a.coords, index).items())
+    raise ValueError(f"merge: got two different results of the cell {at}, allowed: one")
 
 
 def _joined(a: tuple, b: tuple) -> tuple:
@@ -166,11 +159,6 @@ def _joined(a: tuple, b: tuple) -> tuple:
     more = [value for value in b if not any(same(own, value) for own in a)]
     numbers = all(isinstance(value, int | float) for value in (*a, *more))
     return tuple(sorted((*a, *more))) if more and numbers else (*a, *more)
-
-
-def value_like(values: Any, wanted: Any) -> Any:
-    """The one of some values that is the same coordinate."""
-    return next(value for value in values if same(value, wanted))
 
 
 def _positions(coords: dict[str, tuple], own: dict[str, tuple]) -> list[list[int]]:
@@ -196,14 +184,8 @@ def _features(a: Result, b: Result, coords: dict[str, tuple]) -> np.ndarray | No
 
 def _run(a: Result, b: Result, merged: Result) -> dict[str, Any]:
     """What is known of both runs."""
-    parts = [
-        {
-            name: r.run[name]
-            for name in ("device", "versions", "train_seconds", "layout")
-            if name in r.run
-        }
-        for r in (a, b)
-    ]
+    about = ("device", "versions", "train_seconds", "layout")
+    parts = [{name: r.run[name] for name in about if name in r.run} for r in (a, b)]
     whole = dict(a.run)
     for name in ("data", "architectures"):
         whole[name] = b.run.get(name, {}) | a.run.get(name, {})

@@ -9,14 +9,22 @@ import numpy as np
 from saejax.core.stats import mean_and_spread
 from saejax.core.table import Table
 from saejax.metrics.catalogue import COMPARED, LARGER_IS_BETTER, METRICS
-from saejax.results.axes import AXES
+from saejax.results.axes import (
+    ABSENT,
+    AXES,
+    BY_NAME,
+    FIRST_COLUMNS,
+    SPARSITY,
+    coordinates,
+    same,
+    telling,
+)
 from saejax.sae.params import Params
 from saejax.sae.registry import KINDS, described
 from saejax.sae.trained import SAE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-from saejax.results.axes import ABSENT, coordinates, same
 
 
 class Snapshots(NamedTuple):
@@ -107,17 +115,22 @@ class Result:
             for hits, any_cell in zip(chosen, used, strict=True)
         )
 
+    def along(self, **where: Any) -> dict[str, tuple]:
+        """Values along each axis of the cells in question; arguments and errors as in `select`."""
+        chosen = zip(self.coords.items(), self.select(**where), strict=True)
+        return {name: tuple(values[i] for i in hits) for (name, values), hits in chosen}
+
     @property
     def variants(self) -> list[dict[str, Any]]:
         """Every combination of the swept ones of lr, resample and architecture, for `select`.
 
         An axis is swept where it has several values; one empty combination where none is.
         """
-        names = [n for n in ("lr", "resample", "architecture") if len(self.coords[n]) > 1]
-        where = [AXES.index(name) for name in names]
+        swept = [n for n in AXES if BY_NAME[n].shown == "variant" and len(self.coords[n]) > 1]
+        where = [AXES.index(name) for name in swept]
         there = {tuple(index[i] for i in where) for index in self.cells()}
         return [
-            {name: self.coords[name][i] for name, i in zip(names, places, strict=True)}
+            {name: self.coords[name][i] for name, i in zip(swept, places, strict=True)}
             for places in sorted(there)
         ]
 
@@ -148,19 +161,17 @@ class Result:
         (divisor n - 1; empty for one seed); frozen cells are left out of both.
         """
         measured = [name for name in METRICS if name in self.final] + self.own_metrics
-        there = self.final["frozen_at"] != ABSENT
         # What is the same everywhere stands at the end.
-        order = ("dataset", "architecture", "ratio", "l1", "k", "seed")
-        first = [n for n in order if n not in ("architecture", "k") or len(self.coords[n]) > 1]
-        axes = [i for i, name in enumerate(AXES) if not (over_seeds and name == "seed")]
+        first = [name for name in FIRST_COLUMNS if name in telling(self.coords)]
+        axes = {i: n for i, n in enumerate(AXES) if not (over_seeds and n == "seed")}
         rows = []
-        shape = tuple(len(v) for v in self.coords.values())
-        for index in np.ndindex(*(shape[i] for i in axes)):
+        for index in np.ndindex(*(len(self.coords[name]) for name in axes.values())):
             at = dict(zip(axes, index, strict=True))
             full = tuple(at.get(i, slice(None)) for i in range(len(AXES)))
-            if not np.any(there[full]):
+            frozen = self.final["frozen_at"][full]
+            if np.all(frozen == ABSENT):
                 continue
-            cell = {AXES[i]: self.coords[AXES[i]][k] for i, k in at.items()}
+            cell = {name: self.coords[name][at[i]] for i, name in axes.items()}
             row = {name: cell.pop(name) for name in first if name in cell}
             row["d_sae"] = self.d_sae[at[AXES.index("ratio")]]
             for name in measured:
@@ -168,7 +179,6 @@ class Result:
                     row[name], row[f"{name}_sd"] = mean_and_spread(self.values(name)[full])
                 else:
                     row[name] = float(self.final[name][full])
-            frozen = self.final["frozen_at"][full]
             row |= cell
             if over_seeds:
                 row["frozen"] = int((frozen >= 0).sum())
@@ -191,16 +201,11 @@ class Result:
         better = LARGER_IS_BETTER | dict.fromkeys(self.own_metrics, True)
         if metric not in better:
             raise ValueError(f"metric: got {metric!r}, allowed: {', '.join(better)}")
-        allowed = dict(zip(AXES, self.select(**where), strict=True))
-        seeds = len(allowed["seed"]) > 1
+        allowed = self.along(**where)
         rows = [
             row
-            for row in self.table(over_seeds=seeds)
-            if all(
-                row[name] in [self.coords[name][i] for i in hits]
-                for name, hits in allowed.items()
-                if name in row
-            )
+            for row in self.table(over_seeds=len(allowed["seed"]) > 1)
+            if all(row[name] in values for name, values in allowed.items() if name in row)
             and row[metric] is not None
             and np.isfinite(row[metric])
             and row.get("frozen_at") is None
@@ -213,8 +218,7 @@ class Result:
         return max(rows, key=lambda row: sign * row[metric])
 
     def in_words(self, row: Mapping[str, Any]) -> str:
-        """The setting of a row of the table: architecture (where several are swept), L1 or k,
-        ratio."""
+        """The setting of a row of the table: architecture where several are, L1 or k, ratio."""
         parts = [str(row["architecture"])] if len(self.coords["architecture"]) > 1 else []
         parts.append(f"k {row['k']}" if row["k"] else f"L1 {row['l1']:.2g}")
         return ", ".join([*parts, f"ratio {row['ratio']:g}"])
@@ -231,8 +235,10 @@ class Result:
         return self.load_params(self._one(where))
 
     def sae(self, **where: Any) -> SAE:
-        """One cell's SAE, ready to encode, to be saved or handed on; coordinates as in
-        `dictionary`.
+        """One cell's SAE, ready to encode, to be saved or handed on.
+
+        Args:
+            where: coordinates, as in `dictionary`.
 
         Raises:
             ValueError: as `dictionary`, and where a user's architecture has an encoder of its own.
@@ -260,28 +266,29 @@ class Result:
         return self.load_snapshots(self._one(where))
 
     def _one(self, where: dict[str, Any]) -> tuple[int, ...]:
-        chosen = self.select(**where)
-        for name, hits in zip(AXES, chosen, strict=True):
-            if len(hits) > 1:
-                allowed = ", ".join(str(self.coords[name][i]) for i in hits)
+        self._check_single(where, ())
+        return tuple(hits[0] for hits in self.select(**where))
+
+    def _check_single(self, where: dict[str, Any], several: Sequence[str]) -> None:
+        """Raises ValueError where an axis besides some has several values in the cells."""
+        for name, values in self.along(**where).items():
+            if len(values) > 1 and name not in several:
+                allowed = ", ".join(map(str, values))
                 raise ValueError(f"{name}: not given, and the sweep has several: {allowed}")
-        return tuple(hits[0] for hits in chosen)
 
     def sparsity(self, **where: Any) -> tuple[str, tuple]:
-        """The axis that sets how sparse the cells in question are, "l1" or "k", and its values
-        there.
+        """The axis that sets how sparse the cells in question are, l1 or k, and its values there.
 
         Raises:
             ValueError: where both have several values, as those of several architectures have.
         """
-        chosen: dict[str, Any] = dict(zip(AXES, self.select(**where), strict=True))
-        swept = [name for name in ("l1", "k") if len(chosen[name]) > 1]
+        along = self.along(**where)
+        swept = [name for name in SPARSITY if len(along[name]) > 1]
         if len(swept) > 1:
-            names = ", ".join(str(self.coords["architecture"][i]) for i in chosen["architecture"])
+            names = ", ".join(map(str, along["architecture"]))
             raise ValueError(f"architecture: not given, and the sweep has several: {names}")
-        (first,) = (self.coords["k"][i] for i in chosen["k"][:1])
-        name = swept[0] if swept else "k" if first else "l1"
-        return name, tuple(self.coords[name][i] for i in chosen[name])
+        name = swept[0] if swept else "k" if along["k"][0] else "l1"
+        return name, along[name]
 
     def cut(self, values: np.ndarray, **where: Any) -> np.ndarray:
         """Values [*shape, ...] of the cells in question as [seed, ratio, sparsity, ...].
@@ -295,11 +302,8 @@ class Result:
             ValueError: when they do not.
         """
         self.sparsity(**where)
+        self._check_single(where, ("seed", "ratio", *SPARSITY))
         chosen = self.select(**where)
-        for name, hits in zip(AXES, chosen, strict=True):
-            if name not in ("seed", "ratio", "l1", "k") and len(hits) > 1:
-                allowed = ", ".join(str(self.coords[name][i]) for i in hits)
-                raise ValueError(f"{name}: not given, and the sweep has several: {allowed}")
         cells = values[np.ix_(*chosen)]
         return cells.reshape(len(chosen[1]), len(chosen[2]), -1, *values.shape[len(AXES) :])
 
@@ -326,18 +330,14 @@ class Result:
             ValueError: for an unknown metric, or when an axis other than dataset, seed, ratio and
                 l1 or k has several values and none is chosen.
         """
-        from saejax.results import pictures  # matplotlib takes half a second to import
-
-        return pictures.heatmap(self, metric, **where)
+        return _pictures().heatmap(self, metric, **where)
 
     def plot_frontier(self, **where: Any) -> "Figure":
         """L0 against fvu, a line for each ratio; several data sets stand side by side.
 
         Arguments and errors as in `plot_heatmap`.
         """
-        from saejax.results import pictures  # matplotlib takes half a second to import
-
-        return pictures.frontier(self, **where)
+        return _pictures().frontier(self, **where)
 
     def plot_training(self, metric: str = "mse", **where: Any) -> "Figure":
         """A metric over training, a panel for each ratio and a line for each l1 or k.
@@ -345,9 +345,7 @@ class Result:
         Dead latents are in percent of d_sae, and crossings are summed up. Arguments and errors as
         in `plot_heatmap`, but of one data set.
         """
-        from saejax.results import pictures  # matplotlib takes half a second to import
-
-        return pictures.training(self, metric, **where)
+        return _pictures().training(self, metric, **where)
 
     def plot_architectures(self, metrics: Sequence[str] = COMPARED, **where: Any) -> "Figure":
         """Metrics against L0, a line for every architecture; a row for each data set.
@@ -360,6 +358,11 @@ class Result:
         Raises:
             ValueError: when they do not, and for an unknown metric.
         """
-        from saejax.results import pictures  # matplotlib takes half a second to import
+        return _pictures().architectures(self, metrics, **where)
 
-        return pictures.architectures(self, metrics, **where)
+
+def _pictures() -> Any:
+    """`saejax.results.pictures`, loaded where it is used: matplotlib takes half a second."""
+    from saejax.results import pictures
+
+    return pictures

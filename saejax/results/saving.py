@@ -1,4 +1,4 @@
-"""The workdir of a run: the only module that writes one, and how it is read back.
+"""Saving a result as a workdir, and loading it back.
 
 A workdir is a folder with
 
@@ -46,8 +46,14 @@ def save(result: Result, workdir: str | Path) -> Path:
     """
     path = Path(workdir)
     finished = result.run.get("finished", True)
-    if not finished:
-        _check_dictionaries(result)
+    try:
+        for index in [] if finished else result.cells():
+            result.load_params(index)
+    except FileNotFoundError as error:
+        raise ValueError(
+            "result: got one of an interrupted run, which has no dictionaries yet, allowed: one "
+            "of a run that has ended"
+        ) from error
     if (path / "run.json").exists():
         new_workdir(path)  # refuses it, where a writer would go on with the same run
     with RunLog(path, dict(result.run), None) as log:
@@ -64,22 +70,6 @@ def save(result: Result, workdir: str | Path) -> Path:
             log.discard()
             raise
     return path
-
-
-def _check_dictionaries(result: Result) -> None:
-    """Looks for the dictionaries of a run that had not come to its end.
-
-    Raises:
-        ValueError: where a cell has none.
-    """
-    try:
-        for index in result.cells():
-            result.load_params(index)
-    except FileNotFoundError as error:
-        raise ValueError(
-            "result: got one of an interrupted run, which has no dictionaries yet, allowed: one "
-            "of a run that has ended"
-        ) from error
 
 
 def load(workdir: str | Path) -> Result:
@@ -111,18 +101,20 @@ def load(workdir: str | Path) -> Result:
         with np.load(path / "results.npz", allow_pickle=False) as file:
             arrays = dict(file)
         steps = arrays["steps"]
-        parts = {
-            part: {k.split("/")[1]: a for k, a in arrays.items() if k.startswith(f"{part}/")}
-            for part in ("history", "final")
-        }
-        history = {name: a.reshape(len(steps), *shape) for name, a in parts["history"].items()}
-        final = {name: a.reshape(shape) for name, a in parts["final"].items()}
-        for name in ("best_index", "best_cosine"):
-            if name in arrays:
-                arrays[name] = arrays[name].reshape(len(steps), *shape, -1)
+        lead = len(steps), *shape
+
+        def part(name: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+            start = f"{name}/"
+            named = {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+            return {n: a.reshape(shape) for n, a in named.items()}
+
+        history, final = part("history", lead), part("final", shape)
+        for name in {"best_index", "best_cosine"} & arrays.keys():
+            arrays[name] = arrays[name].reshape(*lead, -1)
     else:
         steps, history = _read_metrics(path / "metrics.jsonl", coords, run.get("n_cells"))
         final = final_values(history)
+    films = partial(read, "snapshots", Snapshots)
     return Result(
         coords=coords,
         d_sae=tuple(run["d_sae"]),
@@ -134,9 +126,7 @@ def load(workdir: str | Path) -> Result:
         best_cosine=arrays.get("best_cosine"),
         features=arrays.get("features"),
         load_params=partial(read, "dictionaries", Params),
-        load_snapshots=(
-            partial(read, "snapshots", Snapshots) if run["settings"].get("snapshot_every") else None
-        ),
+        load_snapshots=films if run["settings"].get("snapshot_every") else None,
     )
 
 
@@ -150,10 +140,9 @@ def _refuse_study(path: Path, run: Mapping[str, Any]) -> NoReturn:
     flags = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     named = [line.removeprefix(key) for line in flags if line.startswith(key)]
     folder = Path(named[-1]) if named else path / "dictionaries"
-    there = (folder / "run.json").exists()
-    allowed = (
-        f"the folder of its dictionaries ({str(folder)!r})" if there else "the workdir of a sweep"
-    )
+    allowed = "the workdir of a sweep"
+    if (folder / "run.json").exists():
+        allowed = f"the folder of its dictionaries ({str(folder)!r})"
     name = run.get("study", {}).get("name")
     raise ValueError(
         f"workdir: got {str(path)!r}, which holds no sweep but the study {name}; allowed: {allowed}"

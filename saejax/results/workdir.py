@@ -1,5 +1,7 @@
-"""Whose a workdir is: a folder for one run, written by one process at a time, never for another
-run."""
+"""The folder of a run: made, held and written by one process at a time, never overwritten.
+
+`saejax.results.saving` says what lies in it and reads it back.
+"""
 
 import json
 import shutil
@@ -22,24 +24,22 @@ from saejax.core.files import (
     write_text,
     write_whole,
 )
-from saejax.results.axes import ABSENT, AXES, coordinates
+from saejax.results.axes import ABSENT, AXES, TABLE, coordinates, telling
 from saejax.results.result import Result
 from saejax.sae.registry import ReLU
 
 CHECKPOINTS = "checkpoints"
-# What makes a run the same run.
-SAME = ("coords", "d_sae", "settings", "architectures", "metrics", "data", "study")
+# What makes a run the same run, and what of it is about where it runs.
+IDENTITY = ("coords", "d_sae", "settings", "architectures", "metrics", "data", "study")
+MACHINE = ("device", "versions", "layout")
 # Flags of a process, not of a run.
 PROCESS_FLAGS = {
-    "dry_run",
-    "distributed",
-    "coordinator",
-    "num_processes",
-    "process_id",
+    *("dry_run", "distributed", "coordinator", "num_processes", "process_id"),
     "compilation_cache",
 }
 # Flags that change no result, and so may change when a run goes on.
 FREE_FLAGS = PROCESS_FLAGS | {"workdir", "checkpoint_every", "keep_checkpoints", "trackers"}
+Coords = Mapping[str, tuple]
 
 
 def new_workdir(workdir: str | Path) -> Path:
@@ -61,41 +61,21 @@ def new_workdir(workdir: str | Path) -> Path:
 
 
 def as_now(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What `run.json` holds, with what it did not say before there were several architectures.
+    """What `run.json` holds, with what an older version did not say because it had no other value.
 
     Args:
         run: as it was written, by this version or an older one. Runs in stages hold no axes.
     """
     now = dict(run)
     if "coords" in run:
-        now["coords"] = {**run["coords"]}
-        for name, only in (("architecture", "relu"), ("k", 0)):
-            now["coords"].setdefault(name, [only])
+        older = {axis.name: [axis.before] for axis in TABLE if axis.before is not None}
+        now["coords"] = run["coords"] | {n: v for n, v in older.items() if n not in run["coords"]}
         now.setdefault("architectures", {"relu": ReLU().describe()})
         now.setdefault("metrics", {})
     rule = run.get("settings", {}).get("resample")
     if rule is not None:
         now["settings"] = run["settings"] | {"resample": {"aux_after": 0, **rule}}
     return now
-
-
-def other_settings(
-    workdir: str | Path, run: Mapping[str, Any], before: Mapping[str, Any], flags: str | None
-) -> list[str]:
-    """What a run would do otherwise than the one in its workdir, a line for each.
-
-    Args:
-        workdir: the folder.
-        run: what `run.json` would hold.
-        before: what it holds.
-        flags: text of the flagfile of the run; with one, the lines name flags.
-    """
-    different = differences(*({n: r[n] for n in SAME if n in r} for r in (run, as_now(before))))
-    file = Path(workdir) / "config.flags"
-    if different and flags is not None and file.exists():
-        named = other_flags(flags, file.read_text(encoding="utf-8"))
-        different = named or different
-    return different
 
 
 def other_flags(got: str, allowed: str, free: Iterable[str] = ()) -> list[str]:
@@ -132,23 +112,11 @@ def discard(path: Path, rows: str, was_there: bool, own: FileLock | None = None)
         path.rmdir()
 
 
-Coords = Mapping[str, tuple]
-# What of a run is about where it runs.
-MACHINE = ("device", "versions", "layout")
-
-
 def cell_name(coords: Coords, index: tuple[int, ...]) -> str:
-    """File name of a cell: its coordinates, without the axes that have one value and no meaning.
-
-    Data set, ratio, l1 and seed always stand; the others where they are swept.
-    """
-    parts = []
-    for name, value in coordinates(coords, index).items():
-        if name in ("lr", "resample", "architecture", "k") and len(coords[name]) == 1:
-            continue
-        text = f"{value:g}" if isinstance(value, float) else str(value)
-        parts.append(text if name == "dataset" else f"{name}-{text}")
-    return "_".join(parts)
+    """File name of a cell: its coordinates along the axes that tell cells apart."""
+    at = coordinates(coords, index)
+    texts = {n: f"{at[n]:g}" if isinstance(at[n], float) else str(at[n]) for n in telling(coords)}
+    return "_".join(text if n == "dataset" else f"{n}-{text}" for n, text in texts.items())
 
 
 def write_run(path: Path, run: Mapping[str, Any], finished: bool) -> None:
@@ -216,8 +184,11 @@ class RunLog:
             raise
 
     def _go_on(self, flags: str | None) -> None:
-        before = read_run(self.path)
-        different = other_settings(self.path, self.run, before, flags)
+        before, file = read_run(self.path), self.path / "config.flags"
+        there = {name: value for name, value in as_now(before).items() if name in IDENTITY}
+        different = differences({n: self.run[n] for n in IDENTITY if n in self.run}, there)
+        if different and flags is not None and file.exists():
+            different = other_flags(flags, file.read_text(encoding="utf-8")) or different
         if different:
             raise ValueError(
                 f"workdir: got {str(self.path)!r}, which holds a run of other settings: "
@@ -226,8 +197,8 @@ class RunLog:
         self.ended = before["finished"]
         self.measured = True
         self.run["resumed"] = before.get("resumed", [])
-        if flags is not None and not (self.path / "config.flags").exists():
-            write_text(self.path / "config.flags", flags)
+        if flags is not None and not file.exists():
+            write_text(file, flags)
         other = differences(*({n: r[n] for n in MACHINE if n in r} for r in (self.run, before)))
         if other and not self.ended:
             warnings.warn(
@@ -289,10 +260,8 @@ class RunLog:
         arrays = {"steps": result.steps}
         arrays |= {f"history/{name}": a for name, a in result.history.items()}
         arrays |= {f"final/{name}": a for name, a in result.final.items()}
-        for name in ("best_index", "best_cosine", "features"):
-            value = getattr(result, name)
-            if value is not None:
-                arrays[name] = value
+        arrays |= {n: getattr(result, n) for n in ("best_index", "best_cosine", "features")}
+        arrays = {name: a for name, a in arrays.items() if a is not None}
         write_arrays(self.path / "results.npz", arrays)
         self._cells("dictionaries", result, result.load_params)
         if result.load_snapshots is not None:

@@ -1,4 +1,4 @@
-"""What an architecture is: four pure functions of one SAE, and how its dead latents are revived.
+"""What an architecture is: pure functions of one SAE, and how its dead latents are revived.
 
 A sweep trains cells of several architectures side by side. The engine asks each for
 
@@ -12,21 +12,31 @@ base class is the ReLU with an L1 penalty; the others override what their papers
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from saejax.core.precision import Precision
 from saejax.core.program_hash import program
 from saejax.sae import relu
-from saejax.sae.params import STANDARD, Params, SAEConfig, init
+from saejax.sae.params import (
+    STANDARD,
+    Center,
+    Inputs,
+    Latents,
+    Mask,
+    Params,
+    PerLatent,
+    SAEConfig,
+    Scalar,
+    init,
+)
 
-Scalar = Float[Array, ""]
 Objective = Callable[..., Scalar]
 Self = TypeVar("Self", bound="Architecture")
 
@@ -59,7 +69,7 @@ class Loss(NamedTuple):
 
     total: Scalar
     mse: Scalar
-    highest: Float[Array, " d_sae"] | None = None
+    highest: PerLatent | None = None
     least: Scalar | None = None
 
 
@@ -77,6 +87,7 @@ class Architecture:
 
     Attributes:
         kind: how its trained SAEs encode, the key in `saejax.sae.registry.KINDS`.
+        extra: fields of `Params` that its SAEs have beside W_enc, b_enc, W_dec and b_dec.
         reads: which axis sets its sparsity, "l1" or "k".
         revivals: values of the axis `resample` that it knows.
         takes_objective: whether a user's objective has a gradient for all of its weights.
@@ -89,6 +100,7 @@ class Architecture:
     objective: Objective | None = field(default=None, repr=False)
 
     kind: ClassVar[str] = "relu"
+    extra: ClassVar[tuple[str, ...]] = ()
     reads: ClassVar[str] = "l1"
     revivals: ClassVar[tuple[str, ...]] = ("off", "on", "anthropic", "ghost")
     takes_objective: ClassVar[bool] = True
@@ -115,20 +127,27 @@ class Architecture:
         d_in: int,
         d_sae: int,
         config: SAEConfig,
-        center: Float[Array, " d_in"] | None = None,
+        center: Center | None = None,
     ) -> Params:
-        """Fresh weights, see `saejax.sae.params.init`. Architectures of one key share W_enc, b_enc,
-        W_dec."""
-        return init(key, d_in, d_sae, config, center)
+        """Fresh weights, see `saejax.sae.params.init`, and beside them `extra_weights`.
+
+        Architectures of one key share W_enc, b_enc, W_dec.
+        """
+        params = init(key, d_in, d_sae, config, center)
+        return params._replace(**self.extra_weights(params))
+
+    def extra_weights(self, params: Params) -> Mapping[str, Array]:
+        """How the weights named in `extra` start, beside those of a ReLU."""
+        return {}
 
     def encode(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         k: Scalar | float = 0,
         config: SAEConfig = STANDARD,
         precision: Precision = "highest",
-    ) -> Float[Array, "batch d_sae"]:
+    ) -> Latents:
         """Activations of a trained SAE.
 
         Args:
@@ -138,18 +157,20 @@ class Architecture:
             config: whether the encoder sees `x - b_dec`.
             precision: of the products.
         """
-        return relu.encode(params, x, config, precision)
+        return self.activate(params, relu.preactivation(params, x, config, precision), k)
 
-    def decode(
-        self, params: Params, h: Float[Array, "batch d_sae"], precision: Precision = "highest"
-    ) -> Float[Array, "batch d_in"]:
+    def activate(self, params: Params, pre: Latents, k: Scalar | float) -> Latents:
+        """What `encode` makes of preactivations."""
+        return jax.nn.relu(pre)
+
+    def decode(self, params: Params, h: Latents, precision: Precision = "highest") -> Inputs:
         """Reconstructions `x_hat = h @ W_dec + b_dec`."""
         return relu.decode(params, h, precision)
 
     def loss(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
@@ -169,20 +190,15 @@ class Architecture:
         return Loss(mse + swept.l1 * sparsity, mse)
 
     def penalized(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        h: Float[Array, "batch d_sae"],
-        config: SAEConfig = STANDARD,
+        self, params: Params, x: Inputs, h: Latents, config: SAEConfig = STANDARD
     ) -> Float[Array, " batch"]:
-        """Of each sample what the coefficient multiplies, before the reduction: here the sum of
-        h."""
+        """What the coefficient multiplies for each sample, unreduced: here the sum of h."""
         return h.sum(-1)
 
     def lowered(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
@@ -199,8 +215,8 @@ class Architecture:
     def dead_gradient(
         self,
         params: Params,
-        dead: Bool[Array, " d_sae"],
-        x: Float[Array, "batch d_in"],
+        dead: Mask,
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
@@ -208,14 +224,8 @@ class Architecture:
     ) -> Params:
         """The gradient of the auxiliary loss for dead latents, where `revivals` has "auxk".
 
-        Args:
-            params: one SAE.
-            dead: which latents are; with none of them the gradient is 0.
-            x: as in `loss`, and so are the others.
-            swept: the cell's numbers.
-            config: of the SAE.
-            precision: of the products.
-            axis: of the devices.
+        `dead` says which latents are; with none of them the gradient is 0. Other arguments as in
+        `loss`.
 
         Raises:
             NotImplementedError: for an architecture without one.
@@ -223,17 +233,11 @@ class Architecture:
         raise NotImplementedError(f"architecture {self.name!r} has no auxiliary loss")
 
     def settle(self, params: Params, loss: Loss, axis: str | None = None) -> Params:
-        """Weights after an update, with what is learned otherwise than by gradient moved on too."""
+        """Weights after an update, with those moved on that are not learned by gradient."""
         return params
 
-    def revive(self, params: Params, dead: Bool[Array, " d_sae"], bias: Scalar | float) -> Params:
-        """Weights after a resampling gave dead latents new W_enc, b_enc and W_dec.
-
-        Args:
-            params: the SAE with those.
-            dead: which latents.
-            bias: what their b_enc was set to.
-        """
+    def revive(self, params: Params, dead: Mask, bias: Scalar | float) -> Params:
+        """Weights after a resampling gave dead latents new W_enc and W_dec, and `bias` as b_enc."""
         return params
 
     def describe(self, d_in: int = 2) -> dict[str, Any]:
@@ -245,10 +249,10 @@ class Architecture:
         Raises:
             ValueError: for an objective that fails there or returns no scalar.
         """
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "objective"}
+        constants = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "objective"}
         if self.objective is not None:
-            own["objective"] = _trace(self.objective, d_in)
-        return {"kind": self.kind, **own}
+            constants["objective"] = _trace(self.objective, d_in)
+        return {"kind": self.kind, **constants}
 
     def program(self, d_in: int) -> str:
         """SHA-256 of what its functions and the gradient of its loss compute.
@@ -279,9 +283,7 @@ class Architecture:
             )
 
         key = jax.eval_shape(lambda: jax.random.key(0))
-        x, h, number = (
-            jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, d_in), (batch, d_sae), ())
-        )
+        x, h, number = _shapes((batch, d_in), (batch, d_sae), ())
         dead = jax.ShapeDtypeStruct((d_sae,), jnp.bool_)
         try:
             params = jax.eval_shape(lambda k: own.init(k, d_in, d_sae, STANDARD), key)
@@ -299,9 +301,8 @@ class Architecture:
             name: value of the axis `architecture`.
             objective: plain function `(params, x, h, x_hat, l1) -> scalar` of one SAE and one
                 batch: its weights, inputs [batch, d_in], activations [batch, d_sae],
-                    reconstructions and
-                coefficient. JAX takes its gradient. Let it be a mean over samples, so that a batch
-                may be divided over devices.
+                reconstructions and coefficient. JAX takes its gradient. Let it be a mean over
+                samples, so that a batch may be divided over devices.
 
         Raises:
             ValueError: for an architecture some of whose weights would get no gradient, and for a
@@ -312,11 +313,15 @@ class Architecture:
                 f"objective: got one for {self.name!r}, allowed: ReLU and TopK; of the others some "
                 "weights are trained by their own loss alone"
             )
-        # One that captures arrays of the data's d_in fits no other; the plan of a run tries it
-        # again.
+        # One that captures arrays of the data's d_in fails on other inputs; it is tried on those of
+        # the data when a run is planned.
         with suppress(Untraceable):
             _trace(objective, d_in=2)
         return replace(self, name=name, objective=objective)
+
+
+def _shapes(*shapes: tuple[int, ...]) -> list[Any]:
+    return [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
 
 
 def _trace(objective: Objective, d_in: int) -> str:
@@ -326,9 +331,8 @@ def _trace(objective: Objective, d_in: int) -> str:
         ValueError: where it returns no scalar.
     """
     batch, d_sae = 4, 3
-    shapes = (d_in, d_sae), (d_sae,), (d_sae, d_in), (d_in,)
-    params = Params(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))  # pyright: ignore
-    x, h, l1 = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((batch, d_in), (batch, d_sae), ()))
+    params = Params(*_shapes((d_in, d_sae), (d_sae,), (d_sae, d_in), (d_in,)))
+    x, h, l1 = _shapes((batch, d_in), (batch, d_sae), ())
     try:
         out = jax.eval_shape(objective, params, x, h, x, l1)
     except (TypeError, ValueError) as error:
@@ -340,6 +344,6 @@ def _trace(objective: Objective, d_in: int) -> str:
     return program(objective, params, x, h, x, l1, trained=True)
 
 
-def largest(h: Float[Array, "batch d_sae"]) -> Float[Array, " d_sae"]:
+def largest(h: Latents) -> PerLatent:
     """Each latent's largest activation in a batch."""
     return jnp.max(h, axis=0)

@@ -11,8 +11,7 @@ informative. The paper sums squared errors over d_in, see `saejax.sae.params` fo
 its coefficient. It revives dead latents by resampling: "anthropic".
 
 Source: Rajamanoharan et al. (2024), Improving dictionary learning with gated sparse autoencoders
-    (arXiv
-2404.16014), section 3.
+(arXiv 2404.16014), section 3.
 """
 
 from dataclasses import dataclass
@@ -20,12 +19,12 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from saejax.core.precision import Precision
 from saejax.sae import relu
-from saejax.sae.architecture import Architecture, Loss, Scalar, Swept, largest
-from saejax.sae.params import STANDARD, Params, SAEConfig
+from saejax.sae.architecture import Architecture, Loss, Swept, largest
+from saejax.sae.params import STANDARD, Inputs, Latents, Mask, Params, SAEConfig, Scalar
 
 
 @dataclass(frozen=True)
@@ -39,6 +38,7 @@ class Gated(Architecture):
     name: str = "gated"
 
     kind: ClassVar[str] = "gated"
+    extra: ClassVar[tuple[str, ...]] = ("r_mag", "b_mag")
     revivals: ClassVar[tuple[str, ...]] = ("off", "on", "anthropic")
     takes_objective: ClassVar[bool] = False
     temporaries: ClassVar[tuple[int, int]] = (2, 0)
@@ -47,51 +47,29 @@ class Gated(Architecture):
         "(arXiv 2404.16014)"
     )
 
-    def init(
-        self,
-        key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        config: SAEConfig,
-        center: Float[Array, " d_in"] | None = None,
-    ) -> Params:
-        """Fresh weights, with magnitudes equal to the gate: a ReLU at first."""
-        params = super().init(key, d_in, d_sae, config, center)
-        return params._replace(r_mag=jnp.zeros(d_sae), b_mag=params.b_enc)
+    def extra_weights(self, params: Params) -> dict[str, Array]:
+        """Magnitudes equal to the gate: a ReLU at first."""
+        return {"r_mag": jnp.zeros_like(params.b_enc), "b_mag": params.b_enc}
 
-    def _gate_and_h(
-        self, params: Params, x: Float[Array, "batch d_in"], config: SAEConfig, precision: Precision
-    ) -> tuple[Float[Array, "batch d_sae"], Float[Array, "batch d_sae"]]:
+    def activate(self, params: Params, pre: Latents, k: Scalar | float) -> Latents:
+        """Magnitudes where the gate is open; both share the product that made `pre`."""
         assert params.r_mag is not None
         assert params.b_mag is not None
-        pre = relu.preactivation(params, x, config, precision)
-        # Both halves share the product, which is what the shared directions are for.
         mag = (pre - params.b_enc) * jnp.exp(params.r_mag) + params.b_mag
-        return pre, jnp.where(pre > 0, jax.nn.relu(mag), 0.0)
-
-    def encode(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        k: Scalar | float = 0,
-        config: SAEConfig = STANDARD,
-        precision: Precision = "highest",
-    ) -> Float[Array, "batch d_sae"]:
-        """Magnitudes where the gate is open."""
-        return self._gate_and_h(params, x, config, precision)[1]
+        return jnp.where(pre > 0, jax.nn.relu(mag), 0.0)
 
     def loss(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
         axis: str | None = None,
     ) -> Loss:
-        """Squared error, penalty of the gate, and its error; arguments as in
-        `Architecture.loss`."""
-        pre, h = self._gate_and_h(params, x, config, precision)
+        """Squared error, penalty of the gate, and the gate's own squared error."""
+        pre = relu.preactivation(params, x, config, precision)
+        h = self.activate(params, pre, swept.k)
         gate = jax.nn.relu(pre)
         mse = jnp.mean((self.decode(params, h, precision) - x) ** 2)
         frozen = jax.lax.stop_gradient(params)
@@ -100,16 +78,12 @@ class Gated(Architecture):
         return Loss(mse + penalty + aux, mse, largest(h))
 
     def penalized(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        h: Float[Array, "batch d_sae"],
-        config: SAEConfig = STANDARD,
+        self, params: Params, x: Inputs, h: Latents, config: SAEConfig = STANDARD
     ) -> Float[Array, " batch"]:
         """Of each sample the sum of the gate's activations."""
         return relu.encode(params, x, config).sum(-1)
 
-    def revive(self, params: Params, dead: Bool[Array, " d_sae"], bias: Scalar | float) -> Params:
+    def revive(self, params: Params, dead: Mask, bias: Scalar | float) -> Params:
         """Magnitudes of revived latents equal their gate again."""
         assert params.r_mag is not None
         assert params.b_mag is not None

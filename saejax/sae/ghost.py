@@ -16,16 +16,15 @@ Its authors saw a large improvement on models of one layer and little difference
 (Circuits Updates, February 2024).
 
 Source: Jermyn and Templeton, "Ghost Grads: An improvement on resampling", Anthropic's Circuits
-    Updates,
-January 2024.
+Updates, January 2024.
 """
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array
 
 from saejax.core.precision import Precision, matmul
-from saejax.sae.params import Params, SAEConfig
+from saejax.sae.params import Inputs, Latents, Mask, Params, SAEConfig, Scalar
 from saejax.sae.relu import decode
 
 # Norm of a sample's ghosts, the loudest of them scaled to 1, below which they cancel one another
@@ -34,11 +33,7 @@ NO_DIRECTION = 1e-6
 
 
 def ghost_gradient(
-    params: Params,
-    dead: Bool[Array, " d_sae"],
-    x: Float[Array, "batch d_in"],
-    config: SAEConfig,
-    precision: Precision = "highest",
+    params: Params, dead: Mask, x: Inputs, config: SAEConfig, precision: Precision = "highest"
 ) -> Params:
     """The gradient that the ghost term adds to the objective's; 0 for live latents and for b_dec.
 
@@ -53,7 +48,7 @@ def ghost_gradient(
     if params.b_dec is not None and config.apply_b_dec_to_input:
         shifted = x - params.b_dec
 
-    def preactivation(W_enc: Float[Array, "d_in d_sae"], b_enc: Float[Array, " d_sae"]) -> Array:
+    def preactivation(W_enc: Array, b_enc: Array) -> Latents:
         return matmul(shifted, W_enc, precision) + b_enc
 
     h = jax.nn.relu(preactivation(params.W_enc, params.b_enc))
@@ -61,7 +56,7 @@ def ghost_gradient(
     residual_norm = jnp.linalg.norm(residual, axis=-1, keepdims=True)
     smallest = jnp.finfo(residual.dtype).tiny
 
-    def term(W_enc: Array, b_enc: Array, W_dec: Array) -> Float[Array, ""]:
+    def term(W_enc: Array, b_enc: Array, W_dec: Array) -> Scalar:
         pre = preactivation(W_enc, b_enc)
         # What all ghosts of a sample are multiplied by cancels in s_b. With the loudest of them at
         # 1, no exponential overflows where a latent fires after all, and none vanishes far below 0.
@@ -75,8 +70,7 @@ def ghost_gradient(
         factor = jnp.mean(residual**2) / jnp.maximum(jax.lax.stop_gradient(ghost_mse), smallest)
         return factor * ghost_mse
 
-    d_W_enc, d_b_enc, d_W_dec = jax.grad(term, argnums=(0, 1, 2))(
-        params.W_enc, params.b_enc, params.W_dec
+    W_enc, b_enc, W_dec = jax.grad(term, argnums=(0, 1, 2))(*params[:3])
+    return Params(
+        W_enc, b_enc, W_dec, None if params.b_dec is None else jnp.zeros_like(params.b_dec)
     )
-    d_b_dec = None if params.b_dec is None else jnp.zeros_like(params.b_dec)
-    return Params(d_W_enc, d_b_enc, d_W_dec, d_b_dec)

@@ -4,8 +4,8 @@
     h     = pre * H(pre - theta)
     loss  = mse + l1 * mean over batch of sum_j H(pre_j - theta_j), reduced as `l1_reduction` says
 
-so the coefficient counts active latents: it is one of L0. H is the Heaviside step, whose gradients
-are those of a kernel of width `bandwidth`, K(u) = 1 for |u| < 1/2:
+so what the coefficient multiplies is L0. H is the Heaviside step, whose gradients are those of a
+kernel of width `bandwidth`, K(u) = 1 for |u| < 1/2:
 
     d h / d pre   = H(pre - theta)
     d h / d theta = -theta / bandwidth K((pre - theta) / bandwidth)
@@ -24,15 +24,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
-from saejax.core.checks import check_number_fields
+from saejax.core.checks import ABOVE_0, check_number_fields
 from saejax.core.precision import Precision
 from saejax.sae import relu
-from saejax.sae.architecture import Architecture, Loss, Scalar, Swept, largest
-from saejax.sae.params import STANDARD, Params, SAEConfig
-
-Latents = Float[Array, "batch d_sae"]
+from saejax.sae.architecture import Architecture, Loss, Swept, largest
+from saejax.sae.params import STANDARD, Inputs, Latents, Mask, Params, PerLatent, SAEConfig, Scalar
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,6 @@ class JumpReLU(Architecture):
         name: value of the axis `architecture`.
         bandwidth: width of the kernel, in units of activation.
         initial_threshold: where every threshold starts, likewise.
-
-    Raises:
-        ValueError: naming the argument.
     """
 
     name: str = "jumprelu"
@@ -53,6 +48,7 @@ class JumpReLU(Architecture):
     initial_threshold: float = 0.001
 
     kind: ClassVar[str] = "jumprelu"
+    extra: ClassVar[tuple[str, ...]] = ("log_threshold",)
     revivals: ClassVar[tuple[str, ...]] = ("off", "on", "anthropic")
     takes_objective: ClassVar[bool] = False
     temporaries: ClassVar[tuple[int, int]] = (2, 0)
@@ -60,44 +56,27 @@ class JumpReLU(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        above = ("above 0 (a number)", lambda v: v > 0)
-        check_number_fields(self, (("bandwidth", *above), ("initial_threshold", *above)))
+        check_number_fields(self, [(n, *ABOVE_0) for n in ("bandwidth", "initial_threshold")])
 
-    def init(
-        self,
-        key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        config: SAEConfig,
-        center: Float[Array, " d_in"] | None = None,
-    ) -> Params:
-        """Fresh weights, with all thresholds where they start."""
-        start = jnp.full(d_sae, jnp.log(self.initial_threshold))
-        return super().init(key, d_in, d_sae, config, center)._replace(log_threshold=start)
+    def extra_weights(self, params: Params) -> dict[str, Array]:
+        """All thresholds where they start."""
+        return {"log_threshold": jnp.full(params.b_enc.shape, jnp.log(self.initial_threshold))}
 
-    def encode(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        k: Scalar | float = 0,
-        config: SAEConfig = STANDARD,
-        precision: Precision = "highest",
-    ) -> Latents:
+    def activate(self, params: Params, pre: Latents, k: Scalar | float) -> Latents:
         """Activations that exceed their latent's threshold."""
         assert params.log_threshold is not None
-        pre = relu.preactivation(params, x, config, precision)
         return jnp.where(pre > jnp.exp(params.log_threshold), pre, 0.0)
 
     def loss(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
         axis: str | None = None,
     ) -> Loss:
-        """Squared error and count of active latents; arguments as in `Architecture.loss`."""
+        """Squared error and penalty of the number of active latents."""
         assert params.log_threshold is not None
         pre = relu.preactivation(params, x, config, precision)
         theta = jnp.exp(params.log_threshold)
@@ -108,29 +87,25 @@ class JumpReLU(Architecture):
         return Loss(mse + penalty, mse, largest(h))
 
     def penalized(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        h: Latents,
-        config: SAEConfig = STANDARD,
+        self, params: Params, x: Inputs, h: Latents, config: SAEConfig = STANDARD
     ) -> Float[Array, " batch"]:
         """Number of active latents of each sample."""
         return jnp.sum(h > 0, axis=-1, dtype=jnp.float32)
 
-    def revive(self, params: Params, dead: Bool[Array, " d_sae"], bias: Scalar | float) -> Params:
-        """The thresholds of revived latents start anew."""
+    def revive(self, params: Params, dead: Mask, bias: Scalar | float) -> Params:
+        """Weights where the thresholds of revived latents start anew."""
         assert params.log_threshold is not None
         start = jnp.log(self.initial_threshold)
         return params._replace(log_threshold=jnp.where(dead, start, params.log_threshold))
 
 
-def _near(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: Scalar | float) -> Latents:
+def _near(pre: Latents, theta: PerLatent, bandwidth: Scalar | float) -> Latents:
     """The kernel over its width, `K((pre - theta) / bandwidth) / bandwidth`."""
     return jnp.where(jnp.abs(pre - theta) < bandwidth / 2, 1 / bandwidth, 0.0)
 
 
 @jax.custom_jvp
-def jump(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: Scalar | float) -> Latents:
+def jump(pre: Latents, theta: PerLatent, bandwidth: Scalar | float) -> Latents:
     """`pre * H(pre - theta)`, with the pseudo-derivatives of the module docstring."""
     return jnp.where(pre > theta, pre, 0.0)
 
@@ -140,13 +115,12 @@ def _jump_jvp(primals: tuple, tangents: tuple) -> tuple[Latents, Latents]:
     pre, theta, bandwidth = primals
     d_pre, d_theta, _ = tangents
     slope = jnp.where(pre > theta, 1.0, 0.0)
-    return jump(pre, theta, bandwidth), slope * d_pre - theta * _near(
-        pre, theta, bandwidth
-    ) * d_theta
+    tangent = slope * d_pre - theta * _near(pre, theta, bandwidth) * d_theta
+    return jump(pre, theta, bandwidth), tangent
 
 
 @jax.custom_jvp
-def step(pre: Latents, theta: Float[Array, " d_sae"], bandwidth: Scalar | float) -> Latents:
+def step(pre: Latents, theta: PerLatent, bandwidth: Scalar | float) -> Latents:
     """`H(pre - theta)`, with the pseudo-derivatives of the module docstring."""
     return jnp.where(pre > theta, 1.0, 0.0)
 

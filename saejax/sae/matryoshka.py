@@ -9,21 +9,20 @@ dictionaries split and absorb features. Prefixes are given as shares of d_sae; t
 whole. The auxiliary loss and the threshold are those of BatchTopK (`saejax.sae.topk`).
 
 Source: Bussmann et al. (2025), Learning multi-level features with Matryoshka sparse autoencoders
-    (arXiv
-2503.17547), section 3.
+(arXiv 2503.17547), section 3.
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar
 
 import jax.numpy as jnp
-from jaxtyping import Array, Float
 
 from saejax.core.checks import as_python, check_number
 from saejax.core.precision import Precision, matmul
 from saejax.sae import relu
 from saejax.sae.architecture import Loss, Swept, largest
-from saejax.sae.params import Params, SAEConfig
+from saejax.sae.params import Inputs, Params, SAEConfig
 from saejax.sae.topk import BatchTopK
 
 
@@ -35,11 +34,8 @@ class Matryoshka(BatchTopK):
         name: value of the axis `architecture`.
         prefixes: shares of d_sae, rising, the last of them 1. The default doubles the size from
             prefix to prefix, about as the paper's 2048, 6144, 14336, 30720 and 65536 latents do.
-        aux_k: as `TopK`.
-        aux_coefficient: as `TopK`.
-
-    Raises:
-        ValueError: naming the argument.
+        aux_k: as in `TopK`.
+        aux_coefficient: as in `TopK`.
     """
 
     name: str = "matryoshka"
@@ -56,11 +52,10 @@ class Matryoshka(BatchTopK):
         super().__post_init__()
         allowed = "rising shares of d_sae above 0, the last 1"
         given = as_python(self.prefixes)
-        if not isinstance(given, list | tuple):
-            raise ValueError(f"prefixes: got {self.prefixes!r}, allowed: {allowed}")
-        shares = tuple(check_number("prefixes", share, allowed) for share in given)
-        whole = bool(shares) and shares[-1] == 1
-        if not whole or any(a >= b for a, b in zip((0.0, *shares), shares, strict=False)):
+        shares: tuple[float, ...] = ()
+        if isinstance(given, list | tuple):
+            shares = tuple(check_number("prefixes", share, allowed) for share in given)
+        if shares[-1:] != (1,) or any(a >= b for a, b in pairwise((0.0, *shares))):
             raise ValueError(f"prefixes: got {self.prefixes!r}, allowed: {allowed}")
         object.__setattr__(self, "prefixes", shares)
 
@@ -71,17 +66,16 @@ class Matryoshka(BatchTopK):
     def loss(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
         axis: str | None = None,
     ) -> Loss:
-        """The squared errors of all prefixes; arguments as in `Architecture.loss`."""
+        """The squared errors of all prefixes."""
         h = self._keep(axis)(relu.encode(params, x, config, precision), swept.k)
-        x_hat = (
-            jnp.zeros_like(x) if params.b_dec is None else jnp.broadcast_to(params.b_dec, x.shape)
-        )
+        b_dec = params.b_dec
+        x_hat = jnp.zeros_like(x) if b_dec is None else jnp.broadcast_to(b_dec, x.shape)
         total, mse, start = jnp.zeros(()), jnp.zeros(()), 0
         for end in self.sizes(h.shape[-1]):
             x_hat = x_hat + matmul(h[:, start:end], params.W_dec[start:end], precision)

@@ -1,11 +1,12 @@
-"""One sparse autoencoder with a ReLU: initialise, encode, decode, objective, project.
+"""The weights of one SAE, how they start, and what is fixed about it.
 
-Everything here is written for a single SAE and a batch of inputs; callers map it over cells.
+Everything in this room is written for a single SAE and a batch of inputs; callers map it over
+cells. A ReLU SAE computes
 
     h     = relu((x - b_dec) @ W_enc + b_enc)
     x_hat = h @ W_dec + b_dec
 
-(with `apply_b_dec_to_input` off, b_dec stays out of the first line)
+(with `apply_b_dec_to_input` off, b_dec stays out of the first line) and is trained for
 
     objective = mse + l1 * sparsity
     mse       = mean over batch and d_in of (x_hat - x)^2
@@ -22,12 +23,19 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from saejax.core.linalg import unit_rows
 
 L1Reduction = Literal["mean", "sum"]
 Init = Literal["orthogonal", "linear", "tied"]
+
+Scalar = Float[Array, ""]
+Inputs = Float[Array, "batch d_in"]
+Latents = Float[Array, "batch d_sae"]
+PerLatent = Float[Array, " d_sae"]
+Mask = Bool[Array, " d_sae"]
+Center = Float[Array, " d_in"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class SAEConfig:
         init: recipe of the initial weights, see `init`.
         apply_b_dec_to_input: whether the encoder sees `x - b_dec` or, as a plain stack of two
             linear layers does, x itself. The two describe the same functions, but Adam finds
-            different ones. Without b_dec it says nothing.
+            different ones. Without b_dec it changes nothing.
 
     Raises:
         ValueError: for an unknown `l1_reduction` or `init`.
@@ -55,11 +63,10 @@ class SAEConfig:
     apply_b_dec_to_input: bool = True
 
     def __post_init__(self) -> None:
-        for name, allowed in (("l1_reduction", get_args(L1Reduction)), ("init", get_args(Init))):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}: got {getattr(self, name)!r}, allowed: {', '.join(allowed)}"
-                )
+        for name, choices in (("l1_reduction", L1Reduction), ("init", Init)):
+            value, allowed = getattr(self, name), get_args(choices)
+            if value not in allowed:
+                raise ValueError(f"{name}: got {value!r}, allowed: {', '.join(allowed)}")
 
 
 STANDARD = SAEConfig()
@@ -90,26 +97,19 @@ class Params(NamedTuple):
 
 
 def init(
-    key: PRNGKeyArray,
-    d_in: int,
-    d_sae: int,
-    config: SAEConfig,
-    center: Float[Array, " d_in"] | None = None,
+    key: PRNGKeyArray, d_in: int, d_sae: int, config: SAEConfig, center: Center | None = None
 ) -> Params:
-    """Initial weights.
+    """Initial weights; the same key and sizes give the same ones.
 
-        "orthogonal"  W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0; W_enc and
-        b_enc
-                      uniform in +-1/sqrt(d_in)
-        "linear"      W_dec and b_dec uniform in +-1/sqrt(d_sae), as torch.nn.Linear starts; with
-                      `unit_norm` rows then scaled to norm 1; W_enc and b_enc as above
-        "tied"        rows of W_dec uniform on the unit sphere, W_enc the transpose of W_dec, b_enc
-        0,
-                      b_dec `center`: for activations of language models, which are far from the
-                      origin
+    - "orthogonal": W_dec (semi-)orthogonal with rows then scaled to norm 1, b_dec 0; W_enc and
+      b_enc uniform in +-1/sqrt(d_in).
+    - "linear": W_dec and b_dec uniform in +-1/sqrt(d_sae), as torch.nn.Linear starts; with
+      `unit_norm` rows then scaled to norm 1; W_enc and b_enc as above.
+    - "tied": rows of W_dec uniform on the unit sphere, W_enc the transpose of W_dec, b_enc 0, b_dec
+      `center`: for activations of language models, which are far from the origin.
 
     Args:
-        key: randomness; the same key and sizes give the same weights.
+        key: randomness.
         d_in: input width.
         d_sae: number of latents.
         config: chooses the recipe, and whether there is a b_dec.
@@ -134,13 +134,8 @@ def init(
         k_rows, k_shift = jax.random.split(k_dec)
         W_dec = uniform(k_rows, (d_sae, d_in), d_sae)
         b_dec = uniform(k_shift, (d_in,), d_sae)
-    params = Params(
-        W_enc=uniform(k_enc, (d_in, d_sae), d_in),
-        b_enc=uniform(k_bias, (d_sae,), d_in),
-        W_dec=W_dec,
-        b_dec=b_dec if config.use_b_dec else None,
-    )
-    return project(params, config)
+    W_enc, b_enc = uniform(k_enc, (d_in, d_sae), d_in), uniform(k_bias, (d_sae,), d_in)
+    return project(Params(W_enc, b_enc, W_dec, b_dec if config.use_b_dec else None), config)
 
 
 def project(params: Params, config: SAEConfig) -> Params:

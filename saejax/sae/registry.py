@@ -1,4 +1,4 @@
-"""Architectures of SAEs, a few pure functions each; `base` says what the engine asks of them."""
+"""The architectures by name; `saejax.sae.architecture` says what each of them is asked for."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,21 +15,8 @@ KINDS: dict[str, type[Architecture]] = {
     kind.kind: kind for kind in (ReLU, TopK, BatchTopK, JumpReLU, Gated, Matryoshka)
 }
 
-__all__ = [
-    "KINDS",
-    "Architecture",
-    "BatchTopK",
-    "Gated",
-    "JumpReLU",
-    "Loss",
-    "Matryoshka",
-    "ReLU",
-    "Swept",
-    "TopK",
-    "as_architecture",
-    "describe",
-    "described",
-]
+__all__ = ["KINDS", "Architecture", "BatchTopK", "Gated", "JumpReLU", "Loss", "Matryoshka"]
+__all__ += ["ReLU", "Swept", "TopK", "as_architecture", "describe", "described"]
 
 
 def as_architecture(name: str, value: Any, allowed: str) -> Architecture:
@@ -38,17 +25,18 @@ def as_architecture(name: str, value: Any, allowed: str) -> Architecture:
     Args:
         name: how the error names the argument.
         value: what the user handed in.
-        allowed: what is, in words.
+        allowed: what is allowed, in words.
 
     Raises:
         ValueError: for anything else, and for an architecture that encodes or decodes otherwise
             than its kind does, as which it would be exported.
     """
     if isinstance(value, Architecture):
-        theirs, own = KINDS.get(value.kind), type(value)
-        if theirs and (own.encode is not theirs.encode or own.decode is not theirs.decode):
+        library, its = KINDS.get(value.kind), type(value)
+        parts = ("activate", "encode", "decode")
+        if library and any(getattr(its, part) is not getattr(library, part) for part in parts):
             raise ValueError(
-                f"kind: got {value.kind!r} of {own.__name__}, which has an encoder or decoder of "
+                f"kind: got {value.kind!r} of {its.__name__}, which has an encoder or decoder of "
                 f"its own, allowed: a new name, none of {', '.join(KINDS)}"
             )
         return value
@@ -57,25 +45,23 @@ def as_architecture(name: str, value: Any, allowed: str) -> Architecture:
     raise ValueError(f"{name}: got {value!r}, allowed: {allowed}")
 
 
-def describe(own: Architecture, d_in: int) -> dict[str, Any]:
+def describe(architecture: Architecture, d_in: int) -> dict[str, Any]:
     """What tells an architecture from another, JSON types only.
 
     Its constants; of a class that is none of the library's also what its functions compute.
 
-    Args:
-        own: the architecture.
-        d_in: of the data.
-
     Raises:
-        ValueError: where its functions fail on inputs of that size.
+        ValueError: where its functions fail on inputs of width d_in.
     """
-    library = type(own) is KINDS.get(own.kind)
-    return own.describe(d_in) | ({} if library else {"program": own.program(d_in)})
+    constants = architecture.describe(d_in)
+    if type(architecture) is KINDS.get(architecture.kind):
+        return constants
+    return constants | {"program": architecture.program(d_in)}
 
 
 def described(run: Mapping[str, Any], name: str) -> str:
-    """The kind of an architecture from what a run's description says about its name.
+    """The kind of the architecture of a name, as a run's description has it.
 
-    Runs of before there were several say nothing, and are of ReLUs.
+    Runs from before there were several architectures do not say; they are of ReLUs.
     """
     return run.get("architectures", {}).get(name, {}).get("kind", "relu")

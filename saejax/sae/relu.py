@@ -9,18 +9,15 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from saejax.core.precision import Precision, matmul
-from saejax.sae.params import STANDARD, Params, SAEConfig
+from saejax.sae.params import STANDARD, Inputs, Latents, Params, PerLatent, SAEConfig, Scalar
 
 # Chooses among activations: (h [batch, d_sae], k) -> h with some of them 0.
 Keep = Callable[[Array, Any], Array]
 
 
 def preactivation(
-    params: Params,
-    x: Float[Array, "batch d_in"],
-    config: SAEConfig = STANDARD,
-    precision: Precision = "highest",
-) -> Float[Array, "batch d_sae"]:
+    params: Params, x: Inputs, config: SAEConfig = STANDARD, precision: Precision = "highest"
+) -> Latents:
     """`(x - b_dec) @ W_enc + b_enc`, what every encoder starts from.
 
     b_dec is folded into the bias, `x @ W_enc + (b_enc - b_dec @ W_enc)`: cells that share a batch
@@ -40,18 +37,13 @@ def preactivation(
 
 
 def encode(
-    params: Params,
-    x: Float[Array, "batch d_in"],
-    config: SAEConfig = STANDARD,
-    precision: Precision = "highest",
-) -> Float[Array, "batch d_sae"]:
+    params: Params, x: Inputs, config: SAEConfig = STANDARD, precision: Precision = "highest"
+) -> Latents:
     """Activations `h = relu((x - b_dec) @ W_enc + b_enc)`. Arguments as in `preactivation`."""
     return jax.nn.relu(preactivation(params, x, config, precision))
 
 
-def decode(
-    params: Params, h: Float[Array, "batch d_sae"], precision: Precision = "highest"
-) -> Float[Array, "batch d_in"]:
+def decode(params: Params, h: Latents, precision: Precision = "highest") -> Inputs:
     """Reconstructions `x_hat = h @ W_dec + b_dec`."""
     x_hat = matmul(h, params.W_dec, precision)
     return x_hat if params.b_dec is None else x_hat + params.b_dec
@@ -59,46 +51,46 @@ def decode(
 
 def objective(
     params: Params,
-    x: Float[Array, "batch d_in"],
-    l1: Float[Array, ""] | float,
+    x: Inputs,
+    l1: Scalar | float,
     config: SAEConfig,
     precision: Precision = "highest",
-) -> Float[Array, ""]:
-    """Training objective `mse + l1 * sparsity` (module docstring) of one SAE on one batch."""
+) -> Scalar:
+    """Training objective `mse + l1 * sparsity` (`saejax.sae.params`) of one SAE on one batch."""
     mse, sparsity = mse_and_sparsity(config, precision, params, x)
     return mse + l1 * sparsity
 
 
 def sparsity_scale(config: SAEConfig, d_sae: int) -> float:
-    """What the reduction multiplies a sample's sum of activations by: 1 / d_sae or 1."""
+    """What `l1_reduction` multiplies a sample's sum of activations by: 1 / d_sae or 1."""
     return 1.0 / d_sae if config.l1_reduction == "mean" else 1.0
 
 
 class Terms(NamedTuple):
-    """What a batch comes to.
+    """What the loss of a batch is made of; no gradient goes through the last two.
 
     Attributes:
         mse: mean over batch and d_in of (x_hat - x)^2.
         sparsity: mean over the batch of the sum of activations, reduced as `l1_reduction` says.
-        highest: each latent's largest activation; no gradient goes through it.
-        least: the smallest activation above 0, infinite where there is none; likewise.
+        highest: each latent's largest activation.
+        least: the smallest activation above 0, infinite where there is none.
     """
 
-    mse: Float[Array, ""]
-    sparsity: Float[Array, ""]
-    highest: Float[Array, " d_sae"]
-    least: Float[Array, ""]
+    mse: Scalar
+    sparsity: Scalar
+    highest: PerLatent
+    least: Scalar
 
 
 def mse_and_sparsity(
-    config: SAEConfig, precision: Precision, params: Params, x: Float[Array, "batch d_in"]
-) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    config: SAEConfig, precision: Precision, params: Params, x: Inputs
+) -> tuple[Scalar, Scalar]:
     """The two terms of the objective, with their gradient written out (`kept_terms`)."""
     terms: Any = kept_terms(config, precision, None, params, x, None)  # pyright: ignore
     return terms.mse, terms.sparsity
 
 
-def smallest(h: Float[Array, "batch d_sae"]) -> Float[Array, ""]:
+def smallest(h: Latents) -> Scalar:
     """The smallest activation above 0 in a batch, infinite where there is none."""
     return jnp.where(h > 0, h, jnp.inf).min()
 
@@ -121,8 +113,8 @@ def kept_terms(
     precision: Precision,
     keep: Keep | None,
     params: Params,
-    x: Float[Array, "batch d_in"],
-    k: Float[Array, ""] | None,
+    x: Inputs,
+    k: Scalar | None,
 ) -> Terms:
     """The terms of an objective, with their gradient written out.
 
@@ -132,8 +124,8 @@ def kept_terms(
     Args:
         config: of the SAE.
         precision: of the products.
-        keep: function of (h, k) that sets some of the activations of a ReLU to 0 and leaves the
-            others as they are; None keeps all. Which ones it keeps has no gradient.
+        keep: sets some activations of a ReLU to 0 and leaves the others as they are; None keeps
+            all. No gradient goes through the choice.
         params: one SAE.
         x: the batch.
         k: what `keep` reads, None without it.
@@ -156,7 +148,7 @@ def _gram(
 
 def _backward(
     config: SAEConfig, precision: Precision, keep: Keep | None, residuals: tuple, cotangents: Terms
-) -> tuple[Params, Float[Array, "batch d_in"], Any]:
+) -> tuple[Params, Inputs, Any]:
     params, x, k, h, error = residuals
     d_mse, d_sparsity, *_ = cotangents
     batch, d_in = x.shape
@@ -175,8 +167,8 @@ def _backward(
             d_W_enc = d_W_enc - jnp.outer(params.b_dec, d_b_enc)
             d_b_dec = d_b_dec - matmul(params.W_enc, d_b_enc[:, None], precision)[:, 0]
     d_W_dec = scale * _gram(error, h, precision).T
-    still = jax.tree.map(jnp.zeros_like, params)
-    grads = still._replace(W_enc=d_W_enc, b_enc=d_b_enc, W_dec=d_W_dec, b_dec=d_b_dec)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    grads = zeros._replace(W_enc=d_W_enc, b_enc=d_b_enc, W_dec=d_W_dec, b_dec=d_b_dec)
     # The cotangent of x is a sixth product; the compiler drops it where nobody asks for it.
     d_k = None if k is None else jnp.zeros_like(k)
     return grads, matmul(d_pre, params.W_enc.T, precision) - scale * error, d_k

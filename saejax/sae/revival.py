@@ -1,4 +1,4 @@
-"""Dead latents: who they are, and the masked re-initialisation that revives them.
+"""Dead latents: which ones are dead, and the re-initialisation that revives them.
 
 Every `every` steps, dead latents of the cells that ask for it take over the direction of an input
 that is badly explained:
@@ -12,11 +12,11 @@ that is badly explained:
     "anthropic"  loss_b^2                0.2 x mean norm of the live    0
                                          latents' columns of W_enc
 
-    loss_b = mse_b + l1 * what the coefficient multiplies for sample b, reduced as `l1_reduction`
-    says
+    loss_b = mse_b + l1 * penalty_b
 
-What that is an architecture says (`Architecture.penalized`), also where a user's objective is
-trained for: an objective of batches has no shares of samples. Auxiliary losses do not count.
+penalty_b is `Architecture.penalized` of the sample, reduced as `l1_reduction` says, also where a
+user's objective is trained for, which need not be a mean over samples. Auxiliary losses do not
+count.
 
 A latent is dead if its activation never exceeded `threshold` in the `window` steps before. Two ways
 leave the weights alone and give dead latents a gradient: "ghost" (`saejax.sae.ghost`) and, of
@@ -27,8 +27,8 @@ same weights and moments and so the same gradients for good: one latent twice. W
 are dead than samples are at hand the others wait for the next time.
 
 Sources: "on", the GPT-2 text; "anthropic", "Towards Monosemanticity" (Bricken et al., 2023),
-    section
-"Neuron resampling". Drawing without replacement: dictionary_learning (Marks and others, 2024).
+section "Neuron resampling". Drawing without replacement: dictionary_learning (Marks and others,
+2024).
 """
 
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
 
-from saejax.core.checks import check_number, check_whole
+from saejax.core.checks import FROM_0, check_number, check_whole
 from saejax.core.devices import over
 from saejax.core.linalg import unit_rows
 from saejax.core.precision import Precision
-from saejax.sae.params import Params, SAEConfig
+from saejax.sae.params import Inputs, Mask, Params, PerLatent, SAEConfig, Scalar
 from saejax.sae.registry import Architecture, ReLU
 from saejax.sae.relu import encode, sparsity_scale
 
-# Values of the axis `resample`. The compiled step reads their places.
+# Values of the axis `resample`. The compiled step reads their indices.
 REVIVALS = ("off", "on", "anthropic", "ghost", "auxk")
 OFF, ON, ANTHROPIC, GHOST, AUXK = range(5)
 # Share of the live latents' mean norm that a revived column of W_enc has in Anthropic's recipe.
@@ -61,17 +61,14 @@ class Resample:
 
     Args:
         every: steps between two resamplings of "on" and "anthropic"; 0 never resamples.
-        window: a latent must have been silent for this many training batches before; None is 10, or
-            `every` where that is less.
+        window: training batches of silence before a resampling that make a latent dead; None is 10,
+            or `every` where that is less.
         threshold: activation that counts as silence.
         bias: what b_enc of a latent revived by "on" is set to; slightly negative, so that it fires
             only on inputs close to the one it took over.
-        ghost_after: training batches of silence from which "ghost" gives a latent gradients; 0
-            never.
+        ghost_after: training batches of silence after which "ghost" gives a latent gradients; 0
+            never does.
         aux_after: likewise for "auxk".
-
-    Raises:
-        ValueError: naming the argument.
     """
 
     every: int = 0
@@ -84,25 +81,19 @@ class Resample:
     def __post_init__(self) -> None:
         often = "0 (never) or more (a whole number)"
         every = check_whole("resample_every", self.every, often, lambda v: v >= 0)
-        window = self.window
+        window, last = self.window, every or float("inf")
         if window is not None:
-            upto = f"to resample_every={every}" if every else "or more"
-            last = every or float("inf")
-            window = check_whole(
-                "resample window", window, f"1 {upto} (a whole number)", lambda v: 1 <= v <= last
-            )
-        silence = "0 or more (a number)"
-        own = {
+            allowed = f"1 {f'to resample_every={every}' if every else 'or more'} (a whole number)"
+            window = check_whole("resample window", window, allowed, lambda v: 1 <= v <= last)
+        checked = {
             "every": every,
             "window": window,
-            "threshold": check_number(
-                "resample threshold", self.threshold, silence, lambda v: v >= 0
-            ),
+            "threshold": check_number("resample threshold", self.threshold, *FROM_0),
             "bias": check_number("resample bias", self.bias, "a finite number"),
             "ghost_after": check_whole("ghost_after", self.ghost_after, often, lambda v: v >= 0),
             "aux_after": check_whole("aux_after", self.aux_after, often, lambda v: v >= 0),
         }
-        for name, value in own.items():
+        for name, value in checked.items():
             object.__setattr__(self, name, value)
 
     @property
@@ -112,7 +103,7 @@ class Resample:
 
     @property
     def watches(self) -> bool:
-        """Whether anybody needs to know how long latents have been silent."""
+        """Whether it matters how long latents have been silent."""
         return bool(self.every or self.ghost_after or self.aux_after)
 
     def is_due(self, steps_done: Int[Array, ""]) -> Bool[Array, ""]:
@@ -124,13 +115,13 @@ def observe(
     silent: Int[Array, " d_sae"],
     revival: Int[Array, ""] | int,
     params: Params,
-    x: Float[Array, "batch d_in"],
+    x: Inputs,
     step: Int[Array, ""],
     config: SAEConfig,
     rule: Resample,
     precision: Precision = "highest",
     axis: str | None = None,
-    highest: Float[Array, " d_sae"] | None = None,
+    highest: PerLatent | None = None,
 ) -> Int[Array, " d_sae"]:
     """Batches since each latent last exceeded the threshold, this one among them.
 
@@ -139,7 +130,7 @@ def observe(
 
     Args:
         silent: the counts before this batch.
-        revival: place in `REVIVALS`.
+        revival: index in `REVIVALS`.
         params: one SAE, before its update on this batch.
         x: the batch.
         step: number of steps done before this one.
@@ -148,7 +139,7 @@ def observe(
         precision: of the product.
         axis: of the devices over which the batch is divided, None where one has it all.
         highest: each latent's largest activation in the batch; None: that of a ReLU, computed here
-            where somebody looks.
+            where it is needed.
     """
     looks = opens = jnp.array(False)
     anybody_looks = jnp.array(bool(rule.ghost_after or rule.aux_after))
@@ -163,15 +154,15 @@ def observe(
         looks = looks | (revival == AUXK)
 
     def look() -> Int[Array, " d_sae"]:
-        own = encode(params, x, config, precision).max(0) if highest is None else highest
-        fires = over(axis, jax.lax.pmax, own) > rule.threshold
+        here = encode(params, x, config, precision).max(0) if highest is None else highest
+        fires = over(axis, jax.lax.pmax, here) > rule.threshold
         return jnp.where(fires, 0, jnp.where(opens, 0, silent) + 1)
 
     def keep() -> Int[Array, " d_sae"]:
         return silent
 
-    # Side by side, cells of several ways make a selection of the inner branch, which computes both.
-    # The outer one depends on the step alone and stays a branch.
+    # The outer branch depends on the step alone. The inner one differs from cell to cell; for cells
+    # side by side it becomes a selection between two results that are both computed.
     return jax.lax.cond(anybody_looks, lambda: jax.lax.cond(looks, look, keep), keep)
 
 
@@ -179,15 +170,15 @@ def revive(
     key: PRNGKeyArray,
     params: Params,
     opt_state: optax.ScaleByAdamState,
-    dead: Bool[Array, " d_sae"],
-    x: Float[Array, "batch d_in"],
-    l1: Float[Array, ""] | float,
+    dead: Mask,
+    x: Inputs,
+    l1: Scalar | float,
     config: SAEConfig,
     rule: Resample,
     precision: Precision = "highest",
     revival: Int[Array, ""] | int = ON,
     architecture: Architecture = RELU,
-    k: Float[Array, ""] | float = 0,
+    k: Scalar | float = 0,
 ) -> tuple[Params, optax.ScaleByAdamState]:
     """Weights and moments after the dead latents were re-initialised; the others are untouched.
 
@@ -195,12 +186,11 @@ def revive(
         key: which samples are drawn.
         params: one SAE.
         opt_state: its Adam moments, shaped like `params`.
-        dead: which latents to revive; where there are more than samples that may be drawn, the
-            first.
+        dead: which latents to revive; the first of them where too few samples may be drawn.
         x: the batch to draw from. Samples equal to b_dec have no direction and are never drawn.
         l1: the cell's coefficient.
         config: of the SAE.
-        rule: where the new bias stands.
+        rule: has the new bias.
         precision: of the products.
         revival: `ON` or `ANTHROPIC`.
         architecture: of the SAE.
@@ -213,14 +203,12 @@ def revive(
     mse = jnp.mean((architecture.decode(params, h, precision) - x) ** 2, axis=-1)
     penalty = sparsity_scale(config, h.shape[-1]) * architecture.penalized(params, x, h, config)
     loss = mse + l1 * penalty
-    # Twice the logarithm is the logarithm of the square, which float32 could not hold for large
-    # losses.
+    # Twice the logarithm, because float32 could not hold the square of a large loss.
     weights = jnp.log(jnp.where(has_direction, loss, 0.0)) * jnp.where(anthropic, 2.0, 1.0)
     # A batch explained perfectly leaves no weight anywhere: then all directions are equally good.
     even = jnp.where(has_direction, 0.0, -jnp.inf)
     weights = jnp.where(jnp.isfinite(weights).any(), weights, even)
-    # The largest of log p + Gumbel noise is a draw with probability p, the next a draw from the
-    # rest.
+    # The largest of log p + Gumbel noise is a draw with probability p; the next, one from the rest.
     order = jnp.argsort(-(weights + jax.random.gumbel(key, weights.shape)))
     rank = jnp.cumsum(dead) - 1
     live = ~dead
@@ -238,11 +226,12 @@ def revive(
     new = architecture.revive(new, dead, bias)
 
     def forget(moments: Any) -> Params:
-        """Moments of every weight that belongs to a dead latent, 0."""
+        """Moments with those of weights of dead latents set to 0."""
+        others = ("W_dec", "b_dec", "threshold")
         by_latent = {
             name: jnp.where(dead, 0.0, a)
             for name, a in moments._asdict().items()
-            if a is not None and name not in ("W_dec", "b_dec", "threshold")
+            if a is not None and name not in others
         }
         return moments._replace(W_dec=jnp.where(dead[:, None], 0.0, moments.W_dec), **by_latent)
 

@@ -18,8 +18,7 @@ the mean over training batches of the smallest activation that was kept. Here it
 Where equal activations stand at the border all of them are kept.
 
 Sources: Gao et al. (2024), Scaling and evaluating sparse autoencoders (arXiv 2406.04093), sections
-    2.3
-and A.2; Bussmann, Leask and Nanda (2024), BatchTopK sparse autoencoders (arXiv 2412.06410).
+2.3 and A.2; Bussmann, Leask and Nanda (2024), BatchTopK sparse autoencoders (arXiv 2412.06410).
 """
 
 import math
@@ -28,14 +27,14 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, PRNGKeyArray
+from jaxtyping import Array
 
-from saejax.core.checks import check_number_fields, check_whole
+from saejax.core.checks import FROM_0, check_number_fields, check_whole
 from saejax.core.devices import over
 from saejax.core.precision import Precision, matmul
 from saejax.sae import relu
-from saejax.sae.architecture import Architecture, Loss, Scalar, Swept
-from saejax.sae.params import STANDARD, Params, SAEConfig
+from saejax.sae.architecture import Architecture, Loss, Swept
+from saejax.sae.params import Inputs, Latents, Mask, Params, SAEConfig, Scalar
 
 # Share of a new batch in the running mean of thresholds.
 RATE = 0.01
@@ -50,9 +49,6 @@ class TopK(Architecture):
         aux_k: dead latents that explain a sample's error; None: the power of two next to d_in / 2,
             as the paper has it, at most d_sae.
         aux_coefficient: weight of the auxiliary loss; the paper's 1/32.
-
-    Raises:
-        ValueError: naming the argument.
     """
 
     name: str = "topk"
@@ -74,30 +70,21 @@ class TopK(Architecture):
         super().__post_init__()
         if self.aux_k is not None:
             allowed = "None, or a whole number, 1 or more"
-            object.__setattr__(
-                self, "aux_k", check_whole("aux_k", self.aux_k, allowed, lambda v: v >= 1)
-            )
-        rule = ("aux_coefficient", "0 or more (a number)", lambda v: v >= 0)
-        check_number_fields(self, (rule,))
+            aux_k = check_whole("aux_k", self.aux_k, allowed, lambda v: v >= 1)
+            object.__setattr__(self, "aux_k", aux_k)
+        check_number_fields(self, [("aux_coefficient", *FROM_0)])
 
     def prepared(self, ks: tuple[int, ...]) -> "TopK":
         """The same for a sweep of these k."""
         return replace(self, most=max(ks))
 
     def describe(self, d_in: int = 2) -> dict[str, Any]:
-        """See `Architecture.describe`; what a sweep's k are is no constant."""
+        """As `Architecture.describe`, without the sweep's largest k, which is no constant."""
         return {name: value for name, value in super().describe(d_in).items() if name != "most"}
 
-    def encode(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        k: Scalar | float = 0,
-        config: SAEConfig = STANDARD,
-        precision: Precision = "highest",
-    ) -> Float[Array, "batch d_sae"]:
-        """Activations, of each sample the k largest."""
-        return self._keep(None)(relu.encode(params, x, config, precision), k)
+    def activate(self, params: Params, pre: Latents, k: Scalar | float) -> Latents:
+        """Of each sample the k largest activations."""
+        return self._keep(None)(jax.nn.relu(pre), k)
 
     def _keep(self, axis: str | None) -> relu.Keep:
         return lambda h, k: keep_of_samples(h, k, self.most)
@@ -105,13 +92,13 @@ class TopK(Architecture):
     def loss(
         self,
         params: Params,
-        x: Float[Array, "batch d_in"],
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
         axis: str | None = None,
     ) -> Loss:
-        """The squared error; arguments as in `Architecture.loss`."""
+        """The squared error."""
         keep = self._keep(axis)
         terms: Any = relu.kept_terms(config, precision, keep, params, x, swept.k)  # pyright: ignore
         return Loss(terms.mse, terms.mse, terms.highest, terms.least)
@@ -119,8 +106,8 @@ class TopK(Architecture):
     def dead_gradient(
         self,
         params: Params,
-        dead: Bool[Array, " d_sae"],
-        x: Float[Array, "batch d_in"],
+        dead: Mask,
+        x: Inputs,
         swept: Swept,
         config: SAEConfig,
         precision: Precision = "highest",
@@ -133,54 +120,37 @@ class TopK(Architecture):
 
         def aux(params: Params) -> Scalar:
             pre = relu.preactivation(params, x, config, precision)
-            at = jnp.where(dead, pre, -jnp.inf)
+            of_dead = jnp.where(dead, pre, -jnp.inf)
             k = min(self.aux_k or near_half(x.shape[-1]), dead.shape[-1])
-            border = jax.lax.top_k(jax.lax.stop_gradient(at), k)[0][:, -1:]
-            z = jnp.where(dead & (at >= border), pre, 0.0)
-            return self.aux_coefficient * jnp.mean(
-                (error - matmul(z, params.W_dec, precision)) ** 2
-            )
+            border = jax.lax.top_k(jax.lax.stop_gradient(of_dead), k)[0][:, -1:]
+            z = jnp.where(dead & (of_dead >= border), pre, 0.0)
+            e_hat = matmul(z, params.W_dec, precision)
+            return self.aux_coefficient * jnp.mean((error - e_hat) ** 2)
 
         return jax.grad(aux)(params)
 
 
 @dataclass(frozen=True)
 class BatchTopK(TopK):
-    """The k times batch largest activations of a batch (module docstring).
-
-    Args: as `TopK`.
-    """
+    """The k times batch largest activations of a batch (module docstring). Arguments of `TopK`."""
 
     name: str = "batchtopk"
 
     kind: ClassVar[str] = "batchtopk"
+    extra: ClassVar[tuple[str, ...]] = ("threshold",)
     takes_objective: ClassVar[bool] = False
     source: ClassVar[str] = (
         "Bussmann, Leask and Nanda (2024), BatchTopK sparse autoencoders (arXiv 2412.06410)"
     )
 
-    def init(
-        self,
-        key: PRNGKeyArray,
-        d_in: int,
-        d_sae: int,
-        config: SAEConfig,
-        center: Float[Array, " d_in"] | None = None,
-    ) -> Params:
-        """Fresh weights, with a threshold of 0: none was seen yet."""
-        return super().init(key, d_in, d_sae, config, center)._replace(threshold=jnp.zeros(()))
+    def extra_weights(self, params: Params) -> dict[str, Array]:
+        """A threshold of 0: no batch was seen yet."""
+        return {"threshold": jnp.zeros(())}
 
-    def encode(
-        self,
-        params: Params,
-        x: Float[Array, "batch d_in"],
-        k: Scalar | float = 0,
-        config: SAEConfig = STANDARD,
-        precision: Precision = "highest",
-    ) -> Float[Array, "batch d_sae"]:
-        """Activations that exceed the threshold; k is not looked at."""
+    def activate(self, params: Params, pre: Latents, k: Scalar | float) -> Latents:
+        """Activations that exceed the threshold, whatever k."""
         assert params.threshold is not None
-        h = relu.encode(params, x, config, precision)
+        h = jax.nn.relu(pre)
         return jnp.where(h > params.threshold, h, 0.0)
 
     def _keep(self, axis: str | None) -> relu.Keep:
@@ -201,9 +171,7 @@ def near_half(d_in: int) -> int:
     return 2 ** max(0, round(math.log2(d_in / 2)))
 
 
-def keep_of_samples(
-    h: Float[Array, "batch d_sae"], k: Scalar | float, most: int = 0
-) -> Float[Array, "batch d_sae"]:
+def keep_of_samples(h: Latents, k: Scalar | float, most: int = 0) -> Latents:
     """Of each sample the k largest activations, 0 for the others.
 
     Args:
@@ -216,14 +184,12 @@ def keep_of_samples(
         most = int(k)
     most = min(most or d_sae, d_sae)
     largest, _ = jax.lax.top_k(h, most)
-    at = jnp.clip(jnp.asarray(k, jnp.int32) - 1, 0, most - 1)
-    border = jax.lax.dynamic_slice_in_dim(largest, at, 1, axis=-1)
+    last = jnp.clip(jnp.asarray(k, jnp.int32) - 1, 0, most - 1)
+    border = jax.lax.dynamic_slice_in_dim(largest, last, 1, axis=-1)
     return jnp.where(h >= border, h, 0.0)
 
 
-def keep_of_batch(
-    h: Float[Array, "batch d_sae"], k: Scalar | float, axis: str | None = None
-) -> Float[Array, "batch d_sae"]:
+def keep_of_batch(h: Latents, k: Scalar | float, axis: str | None = None) -> Latents:
     """Of a batch the k times batch largest activations, 0 for the others.
 
     The border is found by bisection on the bits of the floats, which are ordered as the floats are

@@ -1,4 +1,4 @@
-"""One trained SAE by itself: its weights and how it encodes, to be used, saved and handed on."""
+"""One trained SAE by itself: its weights, and how it encodes."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,23 +39,10 @@ class SAE:
                 f"architecture: got {self.architecture!r}, allowed: {', '.join(KINDS)}"
             )
         d_in, d_sae = np.shape(self.params.W_enc)
-        shapes = {
-            "b_enc": (d_sae,),
-            "W_dec": (d_sae, d_in),
-            "b_dec": (d_in,),
-            "threshold": (),
-            "log_threshold": (d_sae,),
-            "r_mag": (d_sae,),
-            "b_mag": (d_sae,),
-        }
-        needed = {"b_enc", "W_dec"} | {
-            "batchtopk": {"threshold"},
-            "matryoshka": {"threshold"},
-            "jumprelu": {"log_threshold"},
-            "gated": {"r_mag", "b_mag"},
-        }.get(self.architecture, set())
-        for name, shape in shapes.items():
-            value = getattr(self.params, name)
+        shapes = {"W_dec": (d_sae, d_in), "b_dec": (d_in,), "threshold": ()}
+        needed = {"b_enc", "W_dec", *KINDS[self.architecture].extra}
+        for name in Params._fields[1:]:
+            value, shape = getattr(self.params, name), shapes.get(name, (d_sae,))
             if value is None and name not in needed:
                 continue
             got = None if value is None else np.shape(value)

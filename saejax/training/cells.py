@@ -1,12 +1,15 @@
 """The cells of a sweep on the devices: their weights, Adam's moments and swept numbers.
 
 Cells of one architecture and d_sae form a group, whose arrays carry the leading axes [source,
-hyper]: a source is one (dataset, seed), a hyper one (l1, lr, resample, k). In training state W_dec
-is held as its transpose [d_in, d_sae]: all products and the Adam update then read it in the order
-in which it lies (experiments/docs/pages/notes/speed.md, "Transposed operands"). `public` undoes
-that.
+hyper]: a source is one (dataset, seed), a hyper one value of every traced axis. Nothing is padded,
+and every swept number that does not change a shape is an input of the compiled step.
+
+In training state W_dec is held as its transpose [d_in, d_sae]: all products and the Adam update
+then read it in the order in which it lies (experiments/docs/pages/notes/speed.md, "Transposed
+operands"). `public` undoes that.
 """
 
+from collections import namedtuple
 from typing import Any, NamedTuple
 
 import jax
@@ -15,21 +18,20 @@ import optax
 from jaxtyping import Array, Float, Int, Integer
 
 from saejax.core.keys import stream
+from saejax.results.axes import TRACED
 from saejax.sae.params import Params
 from saejax.sae.registry import Architecture, ReLU
-from saejax.sae.revival import REVIVALS
 from saejax.training.settings import Settings
 from saejax.training.sweep import Part
 
 
-class Hyper(NamedTuple):
-    """Swept numbers that the compiled step reads, one a hyper; `resample` is a place in
-    `REVIVALS`."""
+class Hyper(namedtuple("Hyper", [axis.name for axis in TRACED])):
+    """Swept numbers that the compiled step reads: an array [hyper] for every traced axis.
 
-    l1: Float[Array, " hyper"]
-    lr: Float[Array, " hyper"]
-    resample: Int[Array, " hyper"]
-    k: Float[Array, " hyper"]
+    So l1, lr, resample (a place in `REVIVALS`) and k.
+    """
+
+    __slots__ = ()
 
 
 class Cells(NamedTuple):
@@ -55,10 +57,8 @@ RELU = ReLU()
 
 def hypers(part: Part) -> Hyper:
     """The swept numbers of a part, in the order of `Part.hypers`."""
-    l1, lr, ways, k = zip(*part.hypers, strict=True)
-    numbers = [jnp.array(values, jnp.float32) for values in (l1, lr, k)]
-    places = jnp.array([REVIVALS.index(way) for way in ways], jnp.int32)
-    return Hyper(numbers[0], numbers[1], places, numbers[2])
+    columns = zip(TRACED, zip(*part.hypers, strict=True), strict=True)
+    return Hyper(*(jnp.array(axis.numbers(values)) for axis, values in columns))
 
 
 def public(params: Any) -> Params:

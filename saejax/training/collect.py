@@ -9,7 +9,7 @@ import numpy as np
 from saejax.core.devices import to_host
 from saejax.core.programs import jitted
 from saejax.metrics.one_to_one import mcc
-from saejax.results.axes import AXES, TRAINED, coordinates, final_values, nothing
+from saejax.results.axes import AXES, TRACED, TRAINED, coordinates, final_values, nothing
 from saejax.results.result import Result, Snapshots
 from saejax.sae.params import Params, standard
 from saejax.training.batches import features
@@ -60,13 +60,8 @@ def _mcc(
 
 def part_places(plan: Plan, part: Part) -> tuple[range | list[int], ...]:
     """Positions along each axis that a part of the sweep has."""
-    own = {
-        "l1": part.l1,
-        "lr": part.lr,
-        "resample": part.resample,
-        "k": part.k,
-        "architecture": (part.architecture.name,),
-    }
+    own = {axis.name: getattr(part, axis.name) for axis in TRACED}
+    own["architecture"] = (part.architecture.name,)
     return tuple(
         [values.index(v) for v in own[name]] if name in own else range(len(values))
         for name, values in plan.coords.items()
@@ -98,7 +93,7 @@ def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
         """Group, source and hyper of a cell."""
         at = coordinates(plan.coords, index)
         number = plan.coords["architecture"].index(at["architecture"])
-        own = at["l1"], at["lr"], at["resample"], at["k"]
+        own = tuple(at[axis.name] for axis in TRACED)
         hyper = plan.sweep.parts[number].hypers.index(own)
         source = int(np.ravel_multi_index(index[:2], plan.shape[:2]))
         return number * len(plan.d_sae) + index[AXES.index("ratio")], source, hyper

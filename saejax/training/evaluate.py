@@ -44,15 +44,8 @@ def snapshot(
     def one(group: Group, cells: Cells) -> Snapshot:
         def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
             params = public(cell.params)
-            alive = measures.alive(
-                params,
-                x,
-                settings.sae,
-                settings.dead_threshold,
-                program.axis,
-                group.architecture,
-                hyper.k,
-            )
+            sae = measures.Subject(params, hyper.l1, hyper.k, settings.sae, group.architecture)
+            alive = measures.alive(sae, x, settings.dead_threshold, program.axis)
             return Snapshot(params.W_dec, alive)
 
         specs = devices.CELLS, devices.HYPERS, devices.EVALUATION
@@ -95,18 +88,13 @@ def evaluate(
         if F is not None:
             scores, index, cosine, feature_of = measures.recovery(params, F)
             out = {**scores, "best_index": index, "best_cosine": cosine}
+        sae = measures.Subject(params, hyper.l1, hyper.k, settings.sae, group.architecture)
         out |= measures.reconstruction(
-            params,
-            x,
-            hyper.l1,
-            settings.sae,
+            sae,
+            measures.Samples(x, F, active),
             settings.dead_threshold,
             program.axis,
-            group.architecture,
-            hyper.k,
             program.metrics,
-            F,
-            active,
             feature_of,
         )
         return out | {"frozen_at": cell.frozen_at}

@@ -35,7 +35,7 @@ from saejax.training.evaluate import evaluate, snapshot
 from saejax.training.map_cells import block_shape
 from saejax.training.memory import Memory, gigabytes
 from saejax.training.plan import Group, Plan, Program
-from saejax.training.state import feed, start
+from saejax.training.state import Progress, feed, start
 from saejax.training.sweep import Part
 
 # A timed piece of work is repeated for this many seconds and at least `REPEATS` times, unless the
@@ -125,7 +125,7 @@ def _measured(part: Plan, snapshots: bool) -> tuple[float, float, float, float]:
     s = part.settings
     n = s.eval_every
     began = time.perf_counter()
-    progress = start(part)
+    progress = Progress(*start(part))
     with closing(feed(part, 0)) as fed:
         progress.hand_in(next(fed))
     state, inputs, program, at = progress.state, progress.inputs, part.program, np.int32(0)
@@ -230,7 +230,7 @@ def _draws(plan: Plan) -> dict[str, float]:
 
     def one(sources: dict[str, AnySource]) -> float:
         alone = replace(bare, sources=sources)
-        run = compiled(jitted(_sum_of_batches, alone.program), inputs := start(alone).inputs)
+        run = compiled(jitted(_sum_of_batches, alone.program), inputs := start(alone)[1])
         return _seconds(lambda: run(inputs)) / MOST_STEPS
 
     drawn = {name: x for name, x in plan.sources.items() if not isinstance(x, HostSource)}

@@ -184,17 +184,17 @@ def _run(
     """Compiles, goes on where an earlier process stopped, and trains; fills `run` while it goes."""
     s = plan.settings
     started = time.perf_counter()
-    progress = start(plan)
+    progress = Progress(*start(plan))
     with ExitStack() as feeding:
         fed = feeding.enter_context(closing(feed(plan, 0)))
         progress.hand_in(next(fed))
-        chunk = compile_chunk(plan, progress)
+        chunk = compile_chunk(plan, progress.state, progress.inputs)
         if keeper and keeper.restore(progress, chunk) and progress.done < s.steps:
             fed.close()
             fed = feeding.enter_context(closing(feed(plan, progress.done)))
             progress.hand_in(next(fed))
         if s.snapshot_every and not progress.done:
-            progress.snapshots.append(first_snapshot(plan, progress))
+            progress.snapshots.append(first_snapshot(plan, progress.state, progress.inputs))
         if log and log.measured:
             log.resume(progress.done, plan.coords, plan.d_sae, progress.history)
         run["compile_seconds"] = time.perf_counter() - started

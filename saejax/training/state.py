@@ -46,7 +46,7 @@ class Progress:
         self.inputs = self.inputs._replace(arrays=self.inputs.arrays | fed)
 
 
-def start(plan: Plan) -> Progress:
+def start(plan: Plan) -> tuple[State, Inputs]:
     """Fresh weights, the data sets' arrays and the swept numbers of a run, on the devices.
 
     What host sources feed is not among the arrays yet. Weights and true features are computed on
@@ -63,7 +63,7 @@ def start(plan: Plan) -> Progress:
             set_up = jitted(_set_up, program, name)
             arrays[name] = spread(mesh, source.shared), spread(mesh, set_up(seeds))
     inputs = Inputs(arrays, spread(mesh, seeds), parts)
-    centers = _centers(plan, inputs)
+    middle = centers(plan, inputs)
 
     def fresh(group: Group) -> Cells:
         weights = jitted(
@@ -71,7 +71,7 @@ def start(plan: Plan) -> Progress:
         )(seeds)
         sizes = plan.shape[0], plan.n_hypers[group.part]
         run = jitted(_cells, *sizes, plan.settings, mesh=mesh, out=CELLS)
-        return run(spread(mesh, weights), centers)
+        return run(spread(mesh, weights), middle)
 
     def unmatched(group: Group) -> Any:
         n = plan.source.n_features
@@ -79,7 +79,7 @@ def start(plan: Plan) -> Progress:
         return jitted(first_matches, *sizes, mesh=mesh, out=CELLS)() if n else None
 
     cells = tuple(map(fresh, plan.groups))
-    return Progress(State(cells, empty(plan, cells), tuple(map(unmatched, plan.groups))), inputs)
+    return State(cells, empty(plan, cells), tuple(map(unmatched, plan.groups))), inputs
 
 
 def _set_up(program: Program, name: str, seeds: Integer[Array, " seeds"]) -> Any:
@@ -105,7 +105,7 @@ def _zeros(cells: Any) -> Any:
     return jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), cells)
 
 
-def _centers(plan: Plan, inputs: Inputs) -> Float[Array, "source d_in"] | None:
+def centers(plan: Plan, inputs: Inputs) -> Float[Array, "source d_in"] | None:
     """Mean of every source's samples, where "tied" weights have their b_dec; None for others.
 
     Of host sources it is the mean of all samples, of the others that of `eval_batches` batches.
@@ -139,16 +139,16 @@ def feed(plan: Plan, step: int) -> Generator[dict[str, Fed], None, None]:
     return feeds(hosts, plan.sweep.seeds, steps, s.eval_batches, s.batch_size, plan.mesh)
 
 
-def compile_chunk(plan: Plan, at: Progress) -> Any:
+def compile_chunk(plan: Plan, state: State, inputs: Inputs) -> Any:
     """The compiled chunk of a run: takes a state, its inputs and the number of steps done."""
     # Measurements and snapshots stay where they are made, unless another process has to read them.
     alone = jax.process_count() == 1
     out = (CELLS, RATIOS, TAKEN) if alone else (CELLS, EVERYWHERE, EVERYWHERE)
     run = jitted(chunk, plan.program, mesh=plan.mesh, out=out, donate=(0,))
-    return compiled(run, at.state, at.inputs, np.int32(0))
+    return compiled(run, state, inputs, np.int32(0))
 
 
-def first_snapshot(plan: Plan, at: Progress) -> Any:
+def first_snapshot(plan: Plan, state: State, inputs: Inputs) -> Any:
     """The snapshot before training, with the leading axis that a chunk's snapshots have."""
-    first = jitted(snapshot, plan.program)(at.state.cells, at.inputs, np.int32(0))
+    first = jitted(snapshot, plan.program)(state.cells, inputs, np.int32(0))
     return jax.tree.map(lambda a: a[None], to_host(first))

@@ -1,74 +1,34 @@
-"""Axes of a sweep, and its cells as stacked groups.
+"""A sweep: the values along its axes, and which of them each architecture takes.
 
 A sweep is the product of its axes, where an architecture takes of l1, k and resample what it knows:
-a part of the sweep for each architecture. Cells of one architecture and d_sae form a group, whose
-arrays carry the leading axes [source, hyper]: a source is one (dataset, seed), a hyper one (l1, lr,
-resample, k). Nothing is padded, and every swept number that does not change a shape is an input of
-the compiled step.
-
-In training state W_dec is held as its transpose [d_in, d_sae]: all products and the Adam update
-then read it in the order in which it lies (BUILD_NOTES.md, "Transposed operands"). `public` undoes
-that.
+a part of the sweep for each architecture. What an axis is stands in `saejax.results.axes`.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise, product
-from typing import Any, NamedTuple
+from itertools import product
+from typing import Any
 
-from saejax.core.checks import as_python, check_choice, check_number, check_whole
-from saejax.results.axes import AXES, SAME
-from saejax.sae.registry import KINDS, Architecture, as_architecture
-from saejax.sae.revival import REVIVALS
+from saejax.results.axes import BY_NAME, SPARSITY, TABLE, TRACED, Axis, check_apart
+from saejax.sae.registry import Architecture
 
 PUBLISHED_L1 = tuple(float(f"{10 ** (k / 4):.7g}") for k in range(-8, -2))
 PUBLISHED_RATIOS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-# Adam moves no weight by more than 7.3 lr: with m = (1 - b1) sum_k b1^k g_k and v = (1 - b2) sum_k
-# b2^k g_k^2, Cauchy and Schwarz give |m| / sqrt(v) <= (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2)) =
-# 7.27, and the bias corrections only lower it. At this rate a moved row of W_dec has a squared norm
-# of at most d_in (1 + 7.3e15)^2, which float32 holds up to d_in = 6e6. Beyond, the projection would
-# divide the row by infinity and leave zeros.
-MAX_LR = 1e15
 
 
-def _axis(name: str, values: Any, allowed: str, check: Callable[[str, Any, str], Any]) -> tuple:
-    values = as_python(values)
-    if not isinstance(values, Sequence) or isinstance(values, str | bytes):
-        return (check(name, values, f"{allowed}, or a sequence of such"),)
-    if not values:
-        raise ValueError(f"{name}: got no value, allowed: at least one, each {allowed}")
-    values = tuple(check(name, value, allowed) for value in values)
-    if len(set(values)) < len(values):
-        raise ValueError(f"{name}: got {values}, allowed: each value once")
-    _check_apart(name, values)
-    return values
+class Part(namedtuple("Part", ["architecture", *(axis.name for axis in TRACED)])):
+    """The cells of one architecture: its values along every traced axis, in the order of `AXES`.
 
+    They are the product of these, and of data sets, seeds and ratios.
+    """
 
-def _check_apart(name: str, values: tuple) -> None:
-    """Refuses floats that would be taken for the same coordinate."""
-    for low, high in pairwise(sorted(v for v in values if isinstance(v, float))):
-        if math.isclose(low, high, rel_tol=SAME):
-            raise ValueError(
-                f"{name}: got {low!r} and {high!r}, allowed: values that differ by more than a "
-                f"share of {SAME:g}"
-            )
-
-
-class Part(NamedTuple):
-    """The cells of one architecture: the product of these, and of data sets, seeds and ratios."""
-
-    architecture: Architecture
-    l1: tuple[float, ...]
-    k: tuple[int, ...]
-    lr: tuple[float, ...]
-    resample: tuple[str, ...]
+    __slots__ = ()
 
     @property
-    def hypers(self) -> list[tuple[float, float, str, int]]:
-        """Every (l1, lr, resample, k), as a group's axis hyper has them: in the order of `AXES`."""
-        return list(product(self.l1, self.lr, self.resample, self.k))
+    def hypers(self) -> list[tuple]:
+        """Every combination of traced values, as a group's axis hyper has them."""
+        return list(product(*self[1:]))
 
 
 @dataclass(frozen=True, init=False)
@@ -91,6 +51,7 @@ class Sweep:
         architecture: names ("relu", "topk", "batchtopk", "jumprelu", "gated", "matryoshka") or
             objects of `saejax.sae.registry`, which hold their constants.
         k: active latents of a sample, of architectures that set their number. A dict as in `l1`.
+        others: traced axes besides these (`saejax.results.axes.TABLE`).
 
     Not every combination is a cell: the l1 of an architecture that reads k is 0, and the other way
     round.
@@ -122,68 +83,61 @@ class Sweep:
         resample: Sequence[str] | str | Mapping[str, Any] = ("off",),
         architecture: Sequence[str | Architecture] | str | Architecture = "relu",
         k: Sequence[int] | int | Mapping[str, Any] | None = None,
+        **others: Any,
     ) -> None:
-        penalty = partial(check_number, ok=lambda v: 0 <= v <= 1e18)
-        above_zero = partial(check_number, ok=lambda v: v > 0)
-        seed = partial(check_whole, ok=lambda v: 0 <= v < 2**32)
-        rate = partial(check_number, ok=lambda v: 0 < v <= MAX_LR)
-        revival = partial(check_choice, choices=REVIVALS)
-        active = partial(check_whole, ok=lambda v: 1 <= v < 2**31)
-        one_of = "one of " + ", ".join(KINDS) + ", or an object of saejax.sae.registry"
-        chosen = _axis("architecture", architecture, one_of, as_architecture)
+        given = {"l1": l1, "lr": lr, "resample": resample, "k": k}
+        later = {axis.name: axis.before for axis in TRACED if axis.name not in given}
+        for name in others.keys() - later.keys():
+            raise TypeError(f"Sweep.__init__() got an unexpected keyword argument {name!r}")
+        given |= later | others
+        chosen = BY_NAME["architecture"].values(architecture)
         names = tuple(own.name for own in chosen)
         if len(set(names)) < len(names):
             raise ValueError(f"architecture: got the names {names}, allowed: each once")
-        by_l1, by_k = (tuple(a.name for a in chosen if a.reads == axis) for axis in ("l1", "k"))
-        if k is None and by_k:
-            raise ValueError(f"k: got nothing, allowed with {by_k[0]}: whole numbers, 1 or more")
-        l1 = PUBLISHED_L1 if l1 is None and by_l1 else l1
-        number, whole = "a number, 0 or more, up to 1e18", "a whole number, 1 or more"
-        own_l1 = _by_architecture("l1", l1, by_l1, number, penalty)
-        own_k = _by_architecture("k", k, by_k, whole, active)
-        ways = _by_architecture(
-            "resample", resample, names, "one of " + ", ".join(REVIVALS), revival
-        )
-        rates = _axis("lr", lr, "a number above 0, up to 1e15", rate)
-        parts = []
+        reader = {own.reads: own.name for own in reversed(chosen)}
+        if k is None and "k" in reader:
+            raise ValueError(
+                f"k: got nothing, allowed with {reader['k']}: whole numbers, 1 or more"
+            )
+        if l1 is None and "l1" in reader:
+            given["l1"] = PUBLISHED_L1
+        values = {axis.name: _by_architecture(axis, given[axis.name], chosen) for axis in TRACED}
+        asked, known = values["resample"], {}
         for own in chosen:
-            known = tuple(way for way in ways[own.name] if way in own.revivals)
-            if not known:
+            known[own.name] = tuple(way for way in asked[own.name] if way in own.revivals)
+            if not known[own.name]:
                 raise ValueError(
-                    f"resample: got {', '.join(ways[own.name])}, allowed for {own.name}: "
+                    f"resample: got {', '.join(asked[own.name])}, allowed for {own.name}: "
                     f"{', '.join(own.revivals)}"
                 )
-            ks = own_k.get(own.name, (0,))
-            parts.append(Part(own.prepared(ks), own_l1.get(own.name, (0.0,)), ks, rates, known))
-        for way in dict.fromkeys(way for own in ways.values() for way in own):
-            if not any(way in part.resample for part in parts):
+        for way in dict.fromkeys(way for ways in asked.values() for way in ways):
+            if not any(way in ways for ways in known.values()):
                 raise ValueError(
                     f"resample: got {way!r}, allowed for {', '.join(names)}: "
                     + ", ".join(dict.fromkeys(w for own in chosen for w in own.revivals))
                 )
-        self._set(
-            tuple(parts),
-            _axis("ratio", ratio, "a number above 0", above_zero),
-            _axis("seeds", seeds, "a whole number from 0 to 2**32 - 1", seed),
+        values["resample"] = known
+        parts = tuple(
+            Part(
+                own.prepared(values["k"][own.name]),
+                *(values[axis.name][own.name] for axis in TRACED),
+            )
+            for own in chosen
         )
-        _check_apart("l1", self.l1)
+        self._set(parts, BY_NAME["ratio"].values(ratio), BY_NAME["seed"].values(seeds))
+        check_apart("l1", self.l1)
 
     def _set(
         self, parts: tuple[Part, ...], ratio: tuple[float, ...], seeds: tuple[int, ...]
     ) -> None:
-        # The numbers of several architectures are mixed: in order of size each has its own in
-        # order.
-        ordered = sorted if len(parts) > 1 else tuple
-        values = {
-            "l1": tuple(ordered(_union(part.l1 for part in parts))),
-            "ratio": ratio,
-            "seeds": seeds,
-            "lr": _union(part.lr for part in parts),
-            "resample": _union(part.resample for part in parts),
-            "architecture": tuple(part.architecture.name for part in parts),
-            "k": tuple(ordered(_union(part.k for part in parts))),
-            "parts": parts,
-        }
+        names = tuple(part.architecture.name for part in parts)
+        values = {"ratio": ratio, "seeds": seeds, "architecture": names, "parts": parts}
+        for axis in TRACED:
+            union = dict.fromkeys(v for part in parts for v in getattr(part, axis.name))
+            # The numbers of several architectures are mixed: in order of size each has its own in
+            # order.
+            mixed = len(parts) > 1 and axis.name in SPARSITY
+            values[axis.name] = tuple(sorted(union) if mixed else union)
         for name, value in values.items():
             object.__setattr__(self, name, value)
 
@@ -195,8 +149,8 @@ class Sweep:
 
     def coords(self, datasets: Sequence[str]) -> dict[str, tuple]:
         """Values along every axis, in the order of `AXES`."""
-        own = self.seeds, self.ratio, self.l1, self.lr, self.resample, self.architecture, self.k
-        return dict(zip(AXES, (tuple(datasets), *own), strict=True))
+        own = vars(self) | {"dataset": tuple(datasets)}
+        return {axis.name: own[axis.argument] for axis in TABLE}
 
     def widths(self, base: int, base_name: str = "n_features") -> tuple[int, ...]:
         """d_sae of every ratio.
@@ -220,26 +174,22 @@ class Sweep:
         return tuple(widths)
 
 
-def _by_architecture(
-    name: str, values: Any, readers: tuple[str, ...], allowed: str, check: Callable[..., Any]
-) -> dict[str, tuple]:
-    """The values of an axis for every architecture that reads it."""
-    if values is None and name != "resample":
-        return {}
+def _by_architecture(axis: Axis, values: Any, chosen: Sequence[Architecture]) -> dict[str, tuple]:
+    """The values of an axis for every architecture, by its name."""
+    name, every = axis.name, axis.unread is None
+    readers = tuple(own.name for own in chosen if every or own.reads == name)
+    unread = {own.name: (axis.unread,) for own in chosen if own.name not in readers}
+    if values is None and not every:
+        return unread
     if not readers:
         raise ValueError(
             f"{name}: got {values!r}, allowed: nothing, because no architecture reads it"
         )
-    if not isinstance(values, Mapping):
-        return dict.fromkeys(readers, _axis(name, values, allowed, check))
+    if not (axis.by_architecture and isinstance(values, Mapping)):
+        return unread | dict.fromkeys(readers, axis.values(values))
     if set(values) != set(readers):
         raise ValueError(
             f"{name}: got values for {', '.join(map(str, values))}, allowed: for "
             f"{', '.join(readers)}"
         )
-    return {own: _axis(f"{name} of {own}", values[own], allowed, check) for own in readers}
-
-
-def _union(axes: Iterable[tuple]) -> tuple:
-    """Every value of several axes once, in the order in which they come."""
-    return tuple(dict.fromkeys(value for axis in axes for value in axis))
+    return unread | {own: axis.values(values[own], f"{name} of {own}") for own in readers}

@@ -1,7 +1,6 @@
 """Checkpoints that went wrong: damaged files, a full disk, a killed writer, one of two
 processes."""
 
-import os
 import random
 import shutil
 import socket
@@ -9,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections import namedtuple
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.commands import devices
 
 from saejax.core import checkpoints as module
 from saejax.core.checkpoints import Checkpoints, DamagedCheckpoint
@@ -330,8 +331,8 @@ def together(folder):
     commands = [
         [sys.executable, "-W", "always", "-c", TOGETHER, port, str(i), str(folder)] for i in (0, 1)
     ]
-    env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=1"}
-    runs = [subprocess.Popen(c, env=env, stderr=subprocess.PIPE, text=True) for c in commands]
+    start = partial(subprocess.Popen, env=devices(1), stderr=subprocess.PIPE, text=True)
+    runs = [start(command) for command in commands]
     errors = [run.communicate(timeout=120)[1] for run in runs]
     assert [run.returncode for run in runs] == [0, 0], errors
     return errors

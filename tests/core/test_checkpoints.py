@@ -1,7 +1,6 @@
 """Checkpoints: what is written comes back bit for bit, the newest few, or not at all."""
 
 import asyncio
-import os
 import pickle
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
+from helpers.commands import devices
 
 from saejax.core import checkpoints as module
 from saejax.core.checkpoints import Checkpoints
@@ -260,10 +260,7 @@ def test_a_checkpoint_moves_between_one_device_and_eight(tmp_path):
     }
     with Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(1, tree)
-    flags = "--xla_force_host_platform_device_count=8"
-    subprocess.run(
-        [sys.executable, "-c", EIGHT, tmp_path], check=True, env=os.environ | {"XLA_FLAGS": flags}
-    )
+    subprocess.run([sys.executable, "-c", EIGHT, tmp_path], check=True, env=devices(8))
     with Checkpoints(tmp_path) as checkpoints:
         step, found = checkpoints.newest(lambda step: tree)
     assert step == 2

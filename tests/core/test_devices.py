@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import resumable
+from helpers.commands import devices
 from helpers.resumable import run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -60,11 +61,9 @@ def test_batches_are_divided_only_where_cells_are_fewer(given, layout):
 
 def start(n_devices, *arguments):
     """A process with so many simulated devices that trains the run of `resumable`."""
-    flags = f"--xla_force_host_platform_device_count={n_devices}"
     return subprocess.Popen(
         [sys.executable, str(HERE / "helpers" / "resumable.py"), *map(str, arguments)],
-        env=os.environ
-        | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE)])},
+        env=devices(n_devices) | PATHS,
         stderr=subprocess.PIPE,
         text=True,
     )

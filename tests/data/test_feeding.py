@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.groups import plain_step
 
 from saejax import SAEConfig, Settings, Sweep, train
 from saejax.core.keys import stream
@@ -14,10 +15,10 @@ from saejax.data.store.reader import Store
 from saejax.data.store.source import StoreSource
 from saejax.data.store.writer import StoreWriter
 from saejax.sae.revival import Resample
+from saejax.training.batches import Inputs
 from saejax.training.cells import hypers, init_cells, public
 from saejax.training.planning import make_plan
 from saejax.training.state import centers, start
-from saejax.training.step import step_group
 
 SWEEP = Sweep(l1=(0.01, 0.1), ratio=(1, 2), seeds=(0, 3), resample=("on", "off"))
 PLAIN = Sweep(l1=0.1, ratio=1)
@@ -50,8 +51,8 @@ def test_a_sweep_on_stores_is_a_plain_loop_over_their_batches(tmp_path):
     for width, d_sae in enumerate(plan.d_sae):
         cells = init_cells(seeds.astype(jnp.uint32), 2, plan.n_hypers[0], 6, d_sae, chosen)
         step = jax.jit(
-            lambda cells, x, keys, i: step_group(
-                cells, jax.tree.map(jnp.zeros_like, cells), hyper, x, keys, i, chosen, 1
+            lambda cells, x, keys, i: plain_step(chosen, 1)(
+                cells, jax.tree.map(jnp.zeros_like, cells), hyper, x, keys, i
             )
         )
         for i in range(chosen.steps):
@@ -96,11 +97,12 @@ def test_tied_weights_start_at_the_mean_of_each_data_set(tmp_path):
     data = {"store": source(tmp_path / "a"), "rows": FullBatch(jnp.array(rows))}
     chosen = settings(sae=SAEConfig(use_b_dec=True, init="tied"))
     sweep = Sweep(l1=(0.01, 0.1, 1), ratio=(1, 2), seeds=(0, 3))
-    b_dec = start(make_plan(sweep, data, chosen)).groups[1].params.b_dec
+    b_dec = start(make_plan(sweep, data, chosen))[0].cells[1].params.b_dec
     want = np.repeat([data["store"].store.mean(), rows.mean(0)], 2, axis=0)
     np.testing.assert_allclose(b_dec, np.broadcast_to(want[:, None], (4, 3, 6)), rtol=1e-5)
     for other in (SAEConfig(init="tied"), SAEConfig(use_b_dec=True)):
-        assert centers(make_plan(sweep, data, settings(sae=other)), {}, jnp.arange(2)) is None
+        plan = make_plan(sweep, data, settings(sae=other))
+        assert centers(plan, Inputs({}, jnp.arange(2), ())) is None
 
 
 def test_an_evaluation_larger_than_the_held_out_rows_is_refused_and_leaves_nothing(tmp_path):

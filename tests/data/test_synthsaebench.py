@@ -15,8 +15,9 @@ from saejax.data.synthetic.orthogonal import Orthogonal
 from saejax.data.synthetic.recipe import Synthetic
 from saejax.data.synthetic.synthsaebench import synthsaebench_16k
 from saejax.data.synthetic.zipf import Zipf
-from saejax.metrics import firing
+from saejax.metrics import firing, measures
 from saejax.metrics.one_to_one import mcc
+from saejax.sae.params import Params
 
 N = 20_000
 SMALL = synthsaebench_16k(64)
@@ -164,7 +165,8 @@ def test_scores_are_those_of_saelens(peer):
     h[:, 3] = 0
     W, F = torch.tensor(DECODER), torch.tensor(FEATURES)
     theirs = evals.compute_classification_metrics(torch.tensor(h), torch.tensor(codes), W, F)
-    feature_of = firing.best_feature(jnp.array(DECODER), jnp.array(FEATURES))
+    weights = Params(jnp.array(DECODER.T), jnp.zeros(len(DECODER)), jnp.array(DECODER))
+    feature_of = measures.recovery(weights, jnp.array(FEATURES)).feature_of
     ours = firing.scores(firing.counts(jnp.array(h), jnp.array(codes), feature_of))
     expected = [theirs.precision, theirs.recall, theirs.f1_score]
     np.testing.assert_allclose(list(ours.values()), expected, rtol=1e-5)

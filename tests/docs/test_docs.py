@@ -175,7 +175,7 @@ def test_the_code_on_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch,
 
 
 def apply(root, page):
-    """Makes a page's changes and new files in a copy of the library; each must fit one place."""
+    """Makes a page's changes in a copy of the library: each fits one place, or is a new file."""
     for file, text in new_files(page).items():
         path = root / file
         assert not path.exists(), f"{page.name}: {file} is there already"

@@ -3,15 +3,14 @@
 import os
 import re
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.commands import ROOT
 
 nbformat = pytest.importorskip("nbformat", reason="needs nbformat (the extra [notebooks])")
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient (the extra [notebooks])")
 pytest.importorskip("ipykernel", reason="needs ipykernel (the extra [notebooks])")
 
-ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "notebooks"
 # What stands in for a notebook's cell of parameters.
 TINY = {

@@ -1,67 +1,17 @@
-"""A sweep as folders: which cells, what stands beside them, and that nothing is ever
-overwritten."""
+"""A sweep as folders: which cells, what stands beside them, and that nothing is overwritten."""
 
-import csv
 import json
-import subprocess
-import sys
-from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from helpers.commands import HERE, ROOT
-from helpers.saes import D_IN, D_SAE, inputs, make
+from helpers.exported import COORDS, FROZEN, KINDS, RUN, SHAPE, rows
+from helpers.saes import D_SAE, inputs
 
 from saejax.export import command, formats
 from saejax.export.command import export
-from saejax.results.axes import ABSENT, AXES
-from saejax.results.result import Result
-from saejax.results.workdir import RunLog
+from saejax.results.axes import AXES
 
-COORDS = {
-    "dataset": ("acts",),
-    "seed": (0, 1),
-    "ratio": (2.0,),
-    "l1": (0.0, 0.25),
-    "lr": (0.001,),
-    "resample": ("off",),
-    "architecture": ("relu", "topk", "nested"),
-    "k": (0, 3),
-}
-SHAPE = tuple(len(v) for v in COORDS.values())
-KINDS = {"relu": "relu", "topk": "topk", "nested": "matryoshka"}
-MODEL = {
-    "config": {"context": 32, "d_model": D_IN},
-    "pretrained": {"name": "openai-community/gpt2", "revision": "abc"},
-    "corpus": {"source": {"type": "folder", "folder": "/home/somebody/secret"}},
-    "packing": {"context": 16, "bos": 50256, "drop_first": True},
-}
-RUN = {
-    "coords": {name: list(v) for name, v in COORDS.items()},
-    "d_sae": [D_SAE],
-    "d_in": D_IN,
-    "n_cells": 6,
-    "settings": {"steps": 20, "batch_size": 8, "snapshot_every": 0},
-    "architectures": {
-        "relu": {"kind": "relu"},
-        "topk": {"kind": "topk"},
-        "nested": {"kind": "matryoshka", "prefixes": [0.25, 1.0]},
-    },
-    "data": {
-        "acts": {
-            "type": "store",
-            "model": MODEL,
-            "hook": "blocks.2.hook_resid_pre",
-            "d_in": D_IN,
-            "rows": 99,
-            "checksum": "f00d",
-        }
-    },
-    "versions": {"saejax": "0.1.0", "jax": "0.10.2", "numpy": "2.4.6"},
-}
-# Position of seed, l1, architecture and k.
-CELLS = {(s, l1, a, k) for s in (0, 1) for l1, a, k in ((1, 0, 0), (0, 1, 1), (0, 2, 1))}
 NAMES = {
     f"acts_seed-{s}_ratio-2_{rest}"
     for s in (0, 1)
@@ -71,53 +21,12 @@ NAMES = {
         "l1-0_architecture-nested_k-3",
     )
 }
-FROZEN = "acts_seed-1_ratio-2_l1-0_architecture-topk_k-3"
-
-
-def params(index):
-    sae = make(KINDS[COORDS["architecture"][index[6]]])
-    # The seed is told apart by a bias.
-    return sae.params._replace(b_enc=sae.params.b_enc + np.float32(index[1]))
-
-
-@pytest.fixture
-def result():
-    frozen_at = np.full(SHAPE, ABSENT)
-    fvu = np.full(SHAPE, np.nan)
-    for number, (s, l1, a, k) in enumerate(sorted(CELLS)):
-        frozen_at[0, s, 0, l1, 0, 0, a, k] = -1
-        fvu[0, s, 0, l1, 0, 0, a, k] = 0.5 - number / 20
-    frozen_at[0, 1, 0, 0, 0, 0, 1, 1] = 12
-    final = {"fvu": fvu, "l0": fvu * 10, "frozen_at": frozen_at}
-    return Result(
-        coords=COORDS,
-        d_sae=(D_SAE,),
-        run=deepcopy(RUN),
-        steps=np.array([10, 20]),
-        history={name: np.stack([a, a]) for name, a in final.items()},
-        final=final,
-        best_index=None,
-        best_cosine=None,
-        features=None,
-        load_params=params,
-    )
-
-
-@pytest.fixture
-def workdir(result, tmp_path):
-    with RunLog(tmp_path / "run", result.run, None) as log:
-        log.finish(result)
-    return tmp_path / "run"
 
 
 def contents(folder):
     return {
         p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()
     }
-
-
-def rows(folder):
-    return list(csv.DictReader((folder / "cells.csv").open()))
 
 
 # --------------------------------------------------------------------------------------- what is in
@@ -344,69 +253,3 @@ def test_other_files_in_the_way_are_refused_at_once(result, tmp_path):
     ):
         export(read, tmp_path / "out")
     assert contents(tmp_path / "out") == {"mine": b""}
-
-
-# ---------------------------------------------------------------------------------------- the
-# command
-
-
-def run(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "saejax.export", *map(str, arguments)],
-        cwd=ROOT,
-        env=__import__("os").environ | HERE,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
-def test_the_command_exports_a_workdir(workdir):
-    done = run(workdir, "--format=saelens", "--where", "l1=0")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [
-        f"skipped {FROZEN}: frozen as not finite",
-        f"3 SAEs written: {workdir / 'export-saelens'}",
-    ]
-    assert len(rows(workdir / "export-saelens")) == 3
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--format=onnx"], "error: format: got 'onnx', allowed: saelens, dictionary_learning"),
-        (["--where=l1"], "error: where: got 'l1', allowed: axis=value,axis=value, each axis once"),
-        (
-            ["--private"],
-            "error: private: got it without --upload, allowed: with --upload=OWNER/NAME",
-        ),
-        (["--upload=mine"], "error: repo_id: got 'mine', allowed: OWNER/NAME"),
-    ],
-)
-def test_the_command_says_in_one_line_what_is_wrong(
-    arguments, message, workdir, monkeypatch, capsys
-):
-    monkeypatch.setattr(sys, "argv", ["export", str(workdir), *arguments])
-    with pytest.raises(SystemExit) as ended:
-        command.main()
-    assert ended.value.code == message
-    assert not [p for p in workdir.iterdir() if "export" in p.name]
-
-
-def test_the_command_uploads_what_it_has_written(workdir, monkeypatch, capsys):
-    asked = []
-
-    def upload(folder, repo_id, private):
-        asked.append((folder, repo_id, private))
-        return "https://hub/mine"
-
-    monkeypatch.setattr(command.hub, "upload", upload)
-    for _ in range(2):  # an upload that failed is asked for again
-        monkeypatch.setattr(sys, "argv", ["export", str(workdir), "--upload=me/saes", "--private"])
-        command.main()
-    assert asked == [(workdir / "export-saelens", "me/saes", True)] * 2
-    out = capsys.readouterr().out
-    assert "5 SAEs written" in out
-    assert "5 SAEs are there already" in out
-    assert out.endswith("https://hub/mine\n")

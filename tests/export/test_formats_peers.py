@@ -4,11 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from helpers.late import Late
 from helpers.saes import ARCHITECTURES, D_IN, D_SAE, K, inputs, make
 
 from saejax.export import formats
 
-torch = pytest.importorskip("torch", reason="both packages are written in torch")
+torch = Late("torch", "both packages are written in torch")
 
 
 @pytest.fixture(scope="module")

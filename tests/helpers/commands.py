@@ -11,12 +11,7 @@ from absl import logging
 from absl.testing import flagsaver
 
 ROOT = Path(__file__).resolve().parents[2]
-# Compiled programs are not left in the home of whoever runs the tests.
-HERE = {
-    "PYTHONPATH": str(ROOT),
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".pytest_cache" / "compiled"),
-}
+HERE = {"PYTHONPATH": str(ROOT)}
 
 
 @contextmanager
@@ -38,6 +33,12 @@ def parsing(study):
         flagsaver.restore_flag_values(before, study.FLAGS)
         warnings.formatwarning = saved[0]
         logging.set_verbosity(saved[1])
+
+
+def devices(n):
+    """What makes a process have so many simulated devices, and compile as this one does."""
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={n}"
+    return os.environ | {"XLA_FLAGS": flags}
 
 
 def start(study, *arguments, environment=None, timeout=240):

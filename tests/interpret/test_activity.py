@@ -287,8 +287,7 @@ def test_activations_around_rows_are_cut_at_the_ends_of_their_sequence():
     assert around(h, BOUNDS, latent, rows, 0, 0)[:, 0].tolist() == [5, 0.5, 2, 3, 8, 0, 1]
 
 
-# ---------------------------------------------------------------------------------------
-# correlations
+# ------------------------------------------------------------------------------------- correlations
 
 
 @pytest.mark.parametrize("n", [50, ROWS, 2 * ROWS + 3])

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from saejax.metrics import firing
+from saejax.metrics import firing, measures
 from saejax.metrics.firing import Counts
+from saejax.sae.params import Params
 
 RNG = np.random.default_rng(0)
 BATCH, D_SAE, N_FEATURES, D_IN = 200, 7, 11, 5
@@ -31,6 +32,12 @@ def by_hand(h=H, codes=CODES, feature_of=FEATURE_OF):
         f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
         rows.append((precision, recall, f1))
     return np.array(rows)
+
+
+def closest(W, features=F):
+    """Each latent's feature."""
+    zeros = jnp.zeros((D_IN, len(W)))
+    return measures.recovery(Params(zeros, zeros[0], jnp.array(W)), jnp.array(features)).feature_of
 
 
 def measured(h=H, codes=CODES, feature_of=FEATURE_OF):
@@ -78,14 +85,14 @@ def test_order_of_latents_features_and_samples_does_not_matter():
 
 
 @pytest.mark.parametrize("n", [1, D_SAE])
-def test_best_feature_has_the_largest_cosine_of_either_sign(n):
+def test_a_latents_feature_has_the_largest_cosine_of_either_sign(n):
     W = W_DEC[:n] * RNG.uniform(0.1, 9, (n, 1)).astype("f")
     cos = (W @ F.T) / np.outer(np.linalg.norm(W, axis=1), np.linalg.norm(F, axis=1))
     best = np.abs(cos).argmax(1)
     if n > 1:
         assert (cos[np.arange(n), best] < 0).any(), "a case that a signed cosine would get wrong"
-    np.testing.assert_array_equal(firing.best_feature(jnp.array(W), jnp.array(F)), best)
-    np.testing.assert_array_equal(firing.best_feature(jnp.array(-W), jnp.array(5 * F)), best)
+    np.testing.assert_array_equal(closest(W), best)
+    np.testing.assert_array_equal(closest(-W, 5 * F), best)
 
 
 def test_uniqueness_counts_the_features_that_some_latent_has():
@@ -96,7 +103,7 @@ def test_uniqueness_counts_the_features_that_some_latent_has():
 
 def test_cells_can_be_mapped():
     def one(W, h, codes):
-        feature_of = firing.best_feature(W, jnp.array(F))
+        feature_of = closest(W)
         scores = firing.scores(firing.counts(h, codes, feature_of))
         return scores | {"uniqueness": firing.uniqueness(feature_of, N_FEATURES)}
 

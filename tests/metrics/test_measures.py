@@ -1,5 +1,7 @@
 """Metrics against NumPy loops in float64, and properties that hold for any two sets of rows."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +11,11 @@ from hypothesis import strategies as st
 
 from saejax.core import linalg
 from saejax.metrics import measures
+from saejax.metrics.measures import Samples, Subject
 from saejax.sae.params import Params, SAEConfig
 
 quick = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 mmcs = jax.jit(measures.mmcs)
-best_match = jax.jit(measures.best_match)
 
 
 def cosine(g, d):
@@ -38,21 +40,17 @@ def value(G, D):
 # --- dictionaries ------------------------------------------------------------------------------
 
 
-def test_best_match_by_hand():
-    G = [[2.0, 0.0, 0.0], [0.0, -1.0, 0.0], [1.0, 1.0, 0.0]]
-    D = [[0.0, 3.0, 0.0], [3.0, 4.0, 0.0], [-1.0, -1.0, 5.0]]
-    index, cos = best_match(jnp.array(G), jnp.array(D))
+def test_recovery_by_hand():
+    F = [[2.0, 0.0, 0.0], [0.0, -1.0, 0.0], [1.0, 1.0, 0.0]]
+    W_dec = [[0.0, 3.0, 0.0], [3.0, 4.0, 0.0], [-1.0, -1.0, 5.0]]
+    zeros = jnp.zeros((3, 3))
+    _, index, cos, feature_of = measures.recovery(
+        Params(zeros, zeros[0], jnp.array(W_dec)), jnp.array(F)
+    )
     np.testing.assert_array_equal(index, [1, 2, 1])
     np.testing.assert_allclose(cos, [0.6, 1 / np.sqrt(27), 7 / np.sqrt(50)], rtol=1e-6)
-    assert index.dtype == jnp.int32
-
-
-def test_best_match_of_a_loop():
-    G, D = rows(5), rows(8, seed=1)
-    index, cos = best_match(jnp.array(G), jnp.array(D))
-    table = np.array([[cosine(np.float64(g), np.float64(d)) for d in D] for g in G])
-    np.testing.assert_array_equal(index, table.argmax(1))
-    np.testing.assert_allclose(cos, maximum_cosines(G, D), atol=1e-6)
+    np.testing.assert_array_equal(feature_of, [1, 2, 2])
+    assert index.dtype == feature_of.dtype == jnp.int32
 
 
 def test_cosines_of_a_loop():
@@ -146,6 +144,12 @@ def test_mmcs_only_grows_with_more_candidates(G, D, more):
 # --- reconstruction ----------------------------------------------------------------------------
 
 D_IN, D_SAE, L1 = 3, 5, 0.3
+USES_B_DEC = SAEConfig(use_b_dec=True)
+
+
+@partial(jax.jit, static_argnames=("config", "threshold"))
+def reconstruct(params, batches, config, threshold=0.0):
+    return measures.reconstruction(Subject(params, L1, config=config), Samples(batches), threshold)
 
 
 def make(use_b_dec=True):
@@ -186,7 +190,7 @@ def test_reconstruction_of_a_loop(reduction, use_b_dec):
     }
     assert sum(highest == 0) < sum(highest <= 0.5) < D_SAE, "thresholds must matter"
     for threshold in (0.0, 0.5, 1e9):
-        got = measures.reconstruction(params, batches, L1, config, threshold)
+        got = reconstruct(params, batches, config, threshold)
         assert set(got) == {*expected, "dead_latents"}
         assert got["dead_latents"] == sum(highest <= threshold)
         for name, number in expected.items():
@@ -197,7 +201,7 @@ def test_a_latent_at_the_threshold_is_dead():
     zeros = jnp.zeros((D_IN, D_SAE))
     params = Params(zeros, jnp.array([0.0, 0.25, 0.5, 0.75, 1.0]), zeros.T)
     for threshold, dead in ((0.0, 1), (0.5, 3), (0.51, 3), (1.0, 5)):
-        got = measures.reconstruction(params, make()[1], L1, SAEConfig(), threshold)
+        got = reconstruct(params, make()[1], SAEConfig(), threshold)
         assert got["dead_latents"] == dead
         assert got["l0"] == 4
 
@@ -213,10 +217,10 @@ def test_alive_are_the_latents_that_exceed_the_threshold_in_any_batch(apply_b_de
     # Each threshold lies between what one latent reaches in the two batches.
     for j in (np.argmax(first - second), np.argmax(second - first)):
         threshold = float(first[j] + second[j]) / 2
-        got = measures.alive(params, batches, config, threshold)
+        got = measures.alive(Subject(params, config=config), batches, threshold)
         assert (got.shape, got.dtype) == ((D_SAE,), bool)
         np.testing.assert_array_equal(got, np.maximum(first, second) > threshold)
-        dead = measures.reconstruction(params, batches, L1, config, threshold)["dead_latents"]
+        dead = reconstruct(params, batches, config, threshold)["dead_latents"]
         assert (~np.asarray(got)).sum() == dead
         counts.add(int(dead))
     assert 0 < min(counts) <= max(counts) < D_SAE, "thresholds must matter"
@@ -226,7 +230,7 @@ def test_a_latent_at_the_threshold_is_not_alive():
     zeros = jnp.zeros((D_IN, D_SAE))
     params = Params(zeros, jnp.array([0.0, 0.25, 0.5, 0.75, 1.0]), zeros.T)
     for threshold, dead in ((0.0, 1), (0.5, 3)):
-        got = measures.alive(params, make()[1], SAEConfig(), threshold)
+        got = measures.alive(Subject(params), make()[1], threshold)
         np.testing.assert_array_equal(got, np.arange(D_SAE) >= dead)
 
 
@@ -234,8 +238,8 @@ def test_a_latent_at_the_threshold_is_not_alive():
 def test_how_samples_are_split_into_batches_does_not_matter(use_b_dec):
     params, batches = make(use_b_dec)
     config = SAEConfig(use_b_dec=use_b_dec)
-    together = measures.reconstruction(params, batches.reshape(1, 16, D_IN), L1, config)
-    apart = measures.reconstruction(params, batches.reshape(8, 2, D_IN), L1, config)
+    together = reconstruct(params, batches.reshape(1, 16, D_IN), config)
+    apart = reconstruct(params, batches.reshape(8, 2, D_IN), config)
     for name, number in together.items():
         np.testing.assert_allclose(apart[name], number, rtol=1e-5, err_msg=name)
 
@@ -246,13 +250,8 @@ def test_fvu_of_the_mean_predictor_is_one(seed, scale, offset):
     x = rows(16, D_IN, seed) * scale + offset
     zeros = jnp.zeros((D_IN, D_SAE))
     silent = Params(zeros, -jnp.ones(D_SAE), zeros.T, jnp.array(x.mean(0)))
-    got = reconstruct(silent, jnp.array(x, jnp.float32).reshape(2, 8, D_IN))
+    got = reconstruct(silent, jnp.array(x, jnp.float32).reshape(2, 8, D_IN), USES_B_DEC)
     np.testing.assert_allclose(got["fvu"], 1.0, rtol=1e-4)
     np.testing.assert_allclose(got["mse"], x.var(0).mean(), rtol=1e-4)
     assert got["l0"] == got["l1_loss"] == 0
     assert got["dead_latents"] == D_SAE
-
-
-@jax.jit
-def reconstruct(params, batches):
-    return measures.reconstruction(params, batches, L1, SAEConfig(use_b_dec=True))

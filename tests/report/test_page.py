@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import importlib
 import io
 import re
 import weakref
@@ -168,21 +169,27 @@ def test_a_picture_that_fails_leaves_the_page_of_before(page, tmp_path):
     assert (tmp_path / "report.html").read_text() == "before"
 
 
-def test_every_study_has_a_page(tmp_path, monkeypatch):
-    for name in report.PAGES:
-        monkeypatch.setitem(report.PAGES, name, lambda path, name=name: Page(path, f"of {name}"))
-    for name in ("baselines", "bimodality", "gpt2", "grid", "tokens", "toy3d"):
-        write_run(tmp_path, {"study": {"name": name}}, finished=True)
-        written = report.write(str(tmp_path))
-        assert written == tmp_path / "report.html"
-        assert f"<h1>of {name}</h1>" in written.read_text(encoding="utf-8")
+STUDIES = ("baselines", "bimodality", "gpt2", "grid", "synthbench", "tokens", "toy3d")
 
 
-def test_any_other_run_has_the_plain_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(report.sweep, "build", lambda path: Page(path, "plain"))
-    for run in ({}, {"study": {"name": "mine"}}):
-        write_run(tmp_path, run, finished=True)
-        assert "<h1>plain</h1>" in report.write(tmp_path).read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", STUDIES)
+def test_every_study_has_a_page(tmp_path, monkeypatch, name):
+    page = importlib.import_module(f"saejax.experiments.{name}.page")
+    monkeypatch.setattr(page, "build", lambda path: Page(path, f"of {name}"))
+    write_run(tmp_path, {"study": {"name": name}}, finished=True)
+    written = report.write(str(tmp_path))
+    assert written == tmp_path / "report.html"
+    assert f"<h1>of {name}</h1>" in written.read_text(encoding="utf-8")
+
+
+NONE_OF_THESE = ({}, {"study": {"name": "mine"}}, {"study": {"name": "precision"}})
+
+
+@pytest.mark.parametrize("run", [*NONE_OF_THESE, {"study": {"name": "../grid"}}], ids=str)
+def test_any_other_run_has_the_plain_page(tmp_path, monkeypatch, run):
+    monkeypatch.setattr("saejax.experiments.grid.page.build", lambda path: Page(path, "plain"))
+    write_run(tmp_path, run, finished=True)
+    assert "<h1>plain</h1>" in report.write(tmp_path).read_text(encoding="utf-8")
 
 
 # ---------------------------------------------------------------------------------------- gif

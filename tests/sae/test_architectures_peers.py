@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.late import Late
 
 from saejax import SAEConfig
 from saejax.sae.registry import KINDS, Swept
 
-torch = pytest.importorskip("torch", reason="needs torch")
-saes = pytest.importorskip("sae_lens.saes", reason="needs sae_lens (the extra [interop])")
+torch = Late("torch", "needs torch")
+saes = Late("sae_lens.saes", "needs sae_lens (the extra [interop])")
 
 D_IN, D_SAE, BATCH, K, L1 = 6, 16, 32, 3, 0.05
 CONFIG = SAEConfig("sum", use_b_dec=True)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.groups import plain_step
 
 from saejax import Resample, SAEConfig, Settings
 from saejax.sae import ghost
@@ -14,7 +15,6 @@ from saejax.sae.ghost import ghost_gradient
 from saejax.sae.params import Params
 from saejax.sae.revival import GHOST, OFF
 from saejax.training.cells import Hyper, init_cells, public
-from saejax.training.step import step_group
 
 BATCH, D_IN, D_SAE = 9, 5, 7
 DEAD = np.array([True, False, False, True, False, True, False])
@@ -274,7 +274,7 @@ def train(ways, settings, cells, x, cell_batch=1):
     """The states after every step of a group of one source, the start included."""
     n = len(ways)
     hyper = Hyper(jnp.full(n, 0.01), jnp.full(n, 0.03), jnp.array(ways, jnp.int32), jnp.zeros(n))
-    step = jax.jit(partial(step_group, settings=settings, cell_batch=cell_batch))
+    step = jax.jit(plain_step(settings, cell_batch))
     keys, states = jax.random.split(jax.random.key(0), 1), [cells]
     for i in range(len(x)):
         cells = step(cells, cells, hyper, x[i][None], keys, jnp.int32(i))

@@ -46,13 +46,13 @@ def stepwise():
     """The run without snapshots, evaluated after every step, and the weights after each of them."""
     seen = []
 
-    def watched(plan, state):
-        seen.append(weights_of(state.groups))
-        one_step = compile_chunk(plan, state)
+    def watched(plan, state, inputs):
+        seen.append(weights_of(state.cells))
+        one_step = compile_chunk(plan, state, inputs)
 
         def step_and_look(*args):
             out = one_step(*args)
-            seen.append(weights_of(out[0]))
+            seen.append(weights_of(out[0].cells))
             return out
 
         return step_and_look

@@ -81,31 +81,20 @@ def compare_with_random(
     ones (M 8192, K 128) had p-values spread from 0.02 to 0.99 with median 0.47, for n 1024 and 4096
     alike.
 
-    Args:
+    Args (others as in `saejax.analysis.mcs`):
         learned: MCS of all n latents of the smaller dictionary, before the cutoff.
         M: size of the larger dictionary.
         K: d_in of both.
-        key: of the random dictionaries, the resamples and the null samples.
-        cutoff: MCS below it are kept.
+        cutoff: MCS below it are kept; at least one learned and one random MCS must be.
         n_random: number of random sets; the text has 4.
-        n_boot: number of resamples.
         n_null: number of null samples.
-        level: of the intervals.
-
-    Raises:
-        ValueError: for settings out of range, and where no learned or no random MCS is below the
-            cutoff.
 
     Source: "[Research Update] Sparse Autoencoder features are bimodal", figures 4 to 8.
     """
     learned = as_sample("learned", learned, -1.0, 1.0)
-    for name, size, least in (
-        ("M", M, 1),
-        ("K", K, 2),
-        ("n_random", n_random, 1),
-        ("n_null", n_null, 1),
-    ):
-        check_whole(name, size, f"{least} or more", lambda v, least=least: v >= least)
+    check_whole("K", K, "2 or more", lambda v: v >= 2)
+    for name, size in (("M", M), ("n_random", n_random), ("n_null", n_null)):
+        check_whole(name, size, "1 or more", lambda v: v >= 1)
     check_number("cutoff", cutoff, "above -1, up to 1", lambda v: -1 < v <= 1)
     check_bootstrap(n_boot, level)
     low = learned[learned < cutoff]
@@ -123,17 +112,16 @@ def compare_with_random(
                 f"cutoff: got {cutoff}, allowed: above the least MCS of {len(learned)} random "
                 f"vectors against up to {2 * M} in {K} dimensions"
             )
-    found = emd_intervals(samples, of_boot, n_boot, level)
-    numbers = _summary(found.distance)
-    ends = zip(*percentiles(_summary(found.replicates), level), strict=True)
-    intervals = [
-        Interval(float(v), float(a), float(b)) for v, (a, b) in zip(numbers, ends, strict=True)
-    ]
+    distances = emd_intervals(samples, of_boot, n_boot, level)
+    numbers = _summary(distances.distance)
+    low_ends, high_ends = percentiles(_summary(distances.replicates), level)
+    ends = zip(numbers, low_ends, high_ends, strict=True)
+    intervals = [Interval(float(value), float(a), float(b)) for value, a, b in ends]
     null = _null(MaxCosine(M, K, cutoff), len(low), samples[1:-1], n_null, of_null)
     return RandomComparison(
         ("learned", *(f"rand {i + 1}" for i in range(n_random)), "alt params"),
         tuple(samples),
-        found,
+        distances,
         *intervals,
         expected_if_random=float(null.mean()),
         p_value=float((1 + np.sum(null >= numbers[0])) / (1 + n_null)),
@@ -156,7 +144,7 @@ def _summary(distance: np.ndarray) -> np.ndarray:
 def _null(
     law: MaxCosine, n: int, random: list[np.ndarray], n_null: int, key: PRNGKeyArray
 ) -> np.ndarray:
-    """Mean distances from the random samples of samples of size n from the law."""
+    """Mean distances from the random samples, of samples of size n from the law."""
     rng = generator(key)
     draws = (law.ppf(rng.random(n)) for _ in range(n_null))
     return np.array([emd([draw, *random])[0, 1:].mean() for draw in draws])

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, PRNGKeyArray
 
 from saejax.core.checks import check_whole
-from saejax.core.linalg import unit_rows_host
+from saejax.core.linalg import unit_rows_numpy
 from saejax.core.stats import generator
 
 # Rows whose cosines are held at once: 1024 x 8192 are 32 MiB, all of 8192 x 8192 would be 256 MiB.
@@ -20,16 +20,15 @@ def mcs(
 ) -> Float32[np.ndarray, " n_g"]:
     """MCS of every row of G against D, `max over rows d of D of cos(g, d)`, in [-1, 1].
 
-    The cosines are those of `saejax.metrics.measures.best_match`, and
-    `saejax.metrics.measures.mmcs` is the mean, up to rounding. Rows of G are taken in blocks of
-    `BLOCK`, so that memory is that of one block's cosines. A row of zeros has MCS 0. Rounding can
-    put a cosine just above 1; it is cut there.
-
-    On the host, because every pair of sizes would be a program of its own to compile.
+    The cosines are those of `saejax.core.linalg.cosines`, and
+    `saejax.metrics.measures.mmcs` is the mean, up to rounding. Rows of G are taken in blocks, so
+    that memory is that of one block's cosines. A row of zeros has MCS 0. Rounding can put a cosine
+    just above 1; it is cut there. Computed by NumPy, because JAX would compile a program for every
+    pair of sizes.
 
     Source: "[Research Update] Sparse Autoencoder features are bimodal".
     """
-    G, D = unit_rows_host(G), unit_rows_host(D)
+    G, D = unit_rows_numpy(G), unit_rows_numpy(D)
     best = [(G[i : i + BLOCK] @ D.T).max(1) for i in range(0, len(G), BLOCK)]
     return np.clip(np.concatenate(best), -1.0, 1.0)
 
@@ -55,14 +54,11 @@ def mcs_of_run(dictionaries: Sequence[Float[Any, "seeds _ d_in"]]) -> RunMCS:
     to 8192 and d_in 128, 0.3 s with one seed and 1.7 s with three on 2 cores.
 
     Args:
-        dictionaries: decoder rows of every size, the sizes rising; rows need not have norm 1.
+        dictionaries: finite decoder rows of every size, the sizes rising; rows need not have norm
+            1, and seeds and d_in are the same in all.
 
     Returns:
         Arrays on the host. With one seed `to_other_seeds` has arrays without entries.
-
-    Raises:
-        ValueError: for no dictionary, sizes that do not rise, shapes that do not fit together, and
-            entries that are not finite.
     """
     if not dictionaries:
         raise ValueError("dictionaries: got none, allowed: one or more")
@@ -84,18 +80,15 @@ def mcs_of_run(dictionaries: Sequence[Float[Any, "seeds _ d_in"]]) -> RunMCS:
                     f"number {seed}, allowed: none"
                 )
     to_larger = {
-        (small.shape[1], large.shape[1]): np.stack(
-            [mcs(*pair) for pair in zip(small, large, strict=True)]
-        )
+        (small.shape[1], large.shape[1]): np.stack([*map(mcs, small, large)])
         for small, large in combinations(arrays, 2)
     }
     n_seeds = len(arrays[0])
     others = {}
     for D in arrays:
-        found = [mcs(D[own], D[other]) for own, other in permutations(range(n_seeds), 2)]
-        others[D.shape[1]] = np.reshape(found, (n_seeds, n_seeds - 1, D.shape[1])).astype(
-            np.float32
-        )
+        pairs = [mcs(D[seed], D[other]) for seed, other in permutations(range(n_seeds), 2)]
+        shape = (n_seeds, n_seeds - 1, D.shape[1])
+        others[D.shape[1]] = np.reshape(pairs, shape).astype(np.float32)
     return RunMCS(to_larger, others)
 
 
@@ -104,15 +97,6 @@ def random_mcs(key: PRNGKeyArray, n: int, M: int, K: int) -> Float32[np.ndarray,
 
     Every entry is standard normal, as in the text. Unit rows, uniform on the sphere, would give the
     same: a cosine does not see lengths, and directions of normal vectors are uniform.
-
-    Args:
-        key: of both dictionaries.
-        n: number of vectors.
-        M: rows of the dictionary.
-        K: dimensions, d_in of the dictionaries it stands for.
-
-    Raises:
-        ValueError: for a size below 1.
     """
     for name, size in (("n", n), ("M", M), ("K", K)):
         check_whole(name, size, "1 or more", lambda v: v >= 1)

@@ -40,32 +40,24 @@ def dip_test(sample: Float[np.ndarray, " n"], key: PRNGKeyArray, n_null: int = 9
     largest dip as n grows: with b of `n_null` uniform samples of the same n whose dip is at least
     as large, p = (1 + b) / (1 + n_null). It cannot be below 1 / (1 + n_null).
 
-    Args:
-        sample: two values or more, not all equal.
-        key: of the uniform samples.
-        n_null: their number.
-
-    Raises:
-        ValueError: for a sample that is not a finite vector or has one value only, and `n_null`
-            below 1.
+    The sample must have two different values or more.
 
     Source: Hartigan and Hartigan (1985), "The dip test of unimodality".
     """
     check_whole("n_null", n_null, "1 or more", lambda v: v >= 1)
     x = as_sample("sample", sample)
     if x.min() == x.max():
-        raise ValueError(
-            f"sample: got {len(x)} times {x[0]}, allowed: two different values or more"
-        )
-    found = _dip(x)
+        got = f"got {len(x)} times {x[0]}"
+        raise ValueError(f"sample: {got}, allowed: two different values or more")
+    dip = _dip(x)
     null = _null(len(x), n_null, tuple(np.asarray(jax.random.key_data(key)).tolist()))
     # Equal dips may differ by rounding.
-    return Dip(found, float((1 + np.sum(null >= found - 1e-12)) / (1 + n_null)))
+    return Dip(dip, float((1 + np.sum(null >= dip - 1e-12)) / (1 + n_null)))
 
 
 @lru_cache(maxsize=64)
 def _null(n: int, n_null: int, key: tuple[int, ...]) -> np.ndarray:
-    """Dips of uniform samples; kept, because all dictionaries of one size ask for the same ones."""
+    """Dips of uniform samples; kept, because all dictionaries of a size ask for the same."""
     rng = np.random.default_rng(np.array(key, np.uint32))
     return np.array([_dip(rng.random(n)) for _ in range(n_null)])
 
@@ -76,9 +68,9 @@ def _minorant(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Its slopes are the weighted isotonic regression of the slopes between the points.
     """
     step = np.diff(x)
-    found = isotonic_regression(np.diff(y) / step, weights=step)
-    values = np.concatenate([y[:1], y[0] + np.cumsum(found.x * step)])
-    corners = np.asarray(found.blocks)
+    slopes = isotonic_regression(np.diff(y) / step, weights=step)
+    values = np.concatenate([y[:1], y[0] + np.cumsum(slopes.x * step)])
+    corners = np.asarray(slopes.blocks)
     # It meets the points at its corners, where the sum above has gathered rounding.
     values[corners] = y[corners]
     return values, corners

@@ -8,6 +8,8 @@ from jaxtyping import Float, Float64, Int, PRNGKeyArray
 
 from saejax.core.stats import LEVEL, N_BOOT, as_sample, check_bootstrap, generator, percentiles
 
+Samples = Sequence[Float[np.ndarray, " _"]]
+
 
 class EMD(NamedTuple):
     """Distances between all samples, with intervals.
@@ -26,11 +28,10 @@ class EMD(NamedTuple):
 
 
 class _Merged(NamedTuple):
-    """All samples sorted into one line: gaps between neighbours, and where each sample's values
-    are."""
+    """All samples sorted into one line: its gaps, and the places of each sample's values in it."""
 
     gaps: Float64[np.ndarray, " n_all_less_1"]
-    at: list[Int[np.ndarray, " _"]]
+    places: list[Int[np.ndarray, " _"]]
 
 
 def _merge(samples: Sequence[np.ndarray]) -> _Merged:
@@ -40,19 +41,18 @@ def _merge(samples: Sequence[np.ndarray]) -> _Merged:
     values = np.concatenate(checked)
     order = np.argsort(values, kind="stable")
     owner = np.repeat(np.arange(len(checked)), [len(x) for x in checked])[order]
-    return _Merged(
-        np.diff(values[order]), [np.flatnonzero(owner == i) for i in range(len(checked))]
-    )
+    places = [np.flatnonzero(owner == i) for i in range(len(checked))]
+    return _Merged(np.diff(values[order]), places)
 
 
 def _distances(merged: _Merged, weights: Sequence[np.ndarray]) -> np.ndarray:
     n, width = len(weights), len(merged.gaps)
     cdf = np.zeros((n, width + 1))
-    for line, at, weight in zip(cdf, merged.at, weights, strict=True):
-        line[at] = weight
+    for line, places, weight in zip(cdf, merged.places, weights, strict=True):
+        line[places] = weight
         # Whole numbers add up without rounding.
         np.cumsum(line, out=line)
-        line /= len(at)
+        line /= len(places)
     out = np.zeros((n, n))
     # A pair at a time stays in the cache. Not a dot product: its threads wait for each other so
     # often that on a busy machine it took a hundred times as long.
@@ -64,7 +64,7 @@ def _distances(merged: _Merged, weights: Sequence[np.ndarray]) -> np.ndarray:
     return out
 
 
-def emd(samples: Sequence[Float[np.ndarray, " _"]]) -> Float64[np.ndarray, "samples samples"]:
+def emd(samples: Samples) -> Float64[np.ndarray, "samples samples"]:
     """Earth mover's distance (1-D Wasserstein-1) between every two of several samples.
 
     With F_i the empirical distribution of sample i, and z the values of all samples together,
@@ -75,21 +75,15 @@ def emd(samples: Sequence[Float[np.ndarray, " _"]]) -> Float64[np.ndarray, "samp
     in units of the samples; sizes may differ. It is what `scipy.stats.wasserstein_distance` gives
     for each pair, up to rounding, but all samples are sorted once.
 
-    Raises:
-        ValueError: for no sample, and one that is empty, not a vector or not finite.
-
     Source: Vallender (1974), "Calculation of the Wasserstein distance between probability
     distributions on the line".
     """
     merged = _merge(samples)
-    return _distances(merged, [np.ones(len(at)) for at in merged.at])
+    return _distances(merged, [np.ones(len(places)) for places in merged.places])
 
 
 def emd_intervals(
-    samples: Sequence[Float[np.ndarray, " _"]],
-    key: PRNGKeyArray,
-    n_boot: int = N_BOOT,
-    level: float = LEVEL,
+    samples: Samples, key: PRNGKeyArray, n_boot: int = N_BOOT, level: float = LEVEL
 ) -> EMD:
     """`emd` with a percentile bootstrap interval of every entry.
 
@@ -101,24 +95,15 @@ def emd_intervals(
     the distance itself where that is about as small as the noise: for two samples of one law and
     one size about sqrt(2) times as high, and the interval may lie wholly above `distance`.
     Intervals of such pairs are for comparison with each other; that one excludes 0 says nothing.
-
-    Args:
-        samples: as for `emd`.
-        key: of the resamples.
-        n_boot: number of replicates.
-        level: share of the replicates within an interval.
-
-    Raises:
-        ValueError: as `emd`, and for `n_boot` or `level` out of range.
     """
     check_bootstrap(n_boot, level)
     merged, rng = _merge(samples), generator(key)
-    sizes = [len(at) for at in merged.at]
-    replicates = np.stack(
-        [
-            _distances(merged, [np.bincount(rng.integers(n, size=n), minlength=n) for n in sizes])
-            for _ in range(n_boot)
-        ]
-    )
+    sizes = [len(places) for places in merged.places]
+
+    def resampled() -> np.ndarray:
+        counts = [np.bincount(rng.integers(n, size=n), minlength=n) for n in sizes]
+        return _distances(merged, counts)
+
+    replicates = np.stack([resampled() for _ in range(n_boot)])
     distance = _distances(merged, [np.ones(n) for n in sizes])
     return EMD(distance, *percentiles(replicates, level), replicates)

@@ -1,4 +1,4 @@
-"""What the text could not answer: are low-MCS latents dead, noise, or real?"""
+"""Are low-MCS latents dead, noise, or real? The text leaves that open."""
 
 from typing import Any, NamedTuple
 
@@ -97,44 +97,32 @@ def explain(
     n_boot: int = N_BOOT,
     level: float = LEVEL,
 ) -> Explanation:
-    """Crosses MCS with firing frequency, with dead latents and with the effect of ablating a
-    latent.
+    """Crosses MCS with firing frequency, dead latents and the effect of ablating a latent.
 
     A latent is
 
-        dead    where `dead` says so, whatever else is known of it
-        real    if it is live and its effect is `effect_from` or more: "semantically meaningful, but
-                simply not found by the larger dictionary", where its MCS is low
-        noise   if it is live, its effect is smaller, and it fires on less than `rare_below` of
-        samples idle    if it is live, its effect is smaller, and it fires on more: none of the
-        text's
-                explanations
+    - dead where `dead` says so, whatever else is known of it,
+    - real if it is live and its effect is `effect_from` or more: "semantically meaningful, but
+      simply not found by the larger dictionary", where its MCS is low,
+    - noise if it is live, its effect is smaller, and it fires on less than `rare_below` of samples,
+    - idle if it is live, its effect is smaller, and it fires on more: none of the text's
+      explanations.
 
     The effect is what ablating the latent does to the model's loss, such as its rise. It counts
     with its sign: a latent whose ablation lowers the loss is not real.
 
     Ablating every latent is costly, so `effect` may be NaN where it was not measured. Classes are
     then shares of the measured latents, dead ones among them, so these should be a random choice of
-    all latents of the dictionary.
+    all latents of the dictionary. Medians, correlations and shares of no latent are NaN.
 
-    Args:
+    Args (others as in `saejax.analysis.mcs`):
         mcs: of every latent against a larger dictionary.
         frequency: share of evaluation samples on which it fires, from 0 to 1.
         dead: whether it is dead.
         effect: in any unit; NaN where it was not measured.
-        key: of the resamples.
         rare_below: a frequency.
-        effect_from: in the same unit, above 0.
+        effect_from: in the unit of `effect`, above 0.
         cutoff: MCS below it is low.
-        n_boot: number of resamples of medians and correlations.
-        level: of all intervals.
-
-    Returns:
-        Medians and correlations without a latent are NaN, as are shares of none.
-
-    Raises:
-        ValueError: for arrays that do not fit together or are out of range, and settings out of
-            range.
 
     Source: the three explanations are those of "[Research Update] Sparse Autoencoder features are
     bimodal", section 1; the thresholds are ours.

@@ -9,6 +9,7 @@ from scipy import integrate, optimize, special
 
 from saejax.core.checks import check_number, check_whole
 
+Numbers = Float[np.ndarray, "*shape"] | float
 _EPS = np.finfo(np.float64).eps
 
 
@@ -35,12 +36,8 @@ class MaxCosine:
         K: dimensions, 2 or more.
         below: the cutoff c; 1 leaves the law as it is.
 
-    Raises:
-        ValueError: for numbers out of range, and a cutoff that rounding tells from no value at all.
-
     Source: footnote 2 of "[Research Update] Sparse Autoencoder features are bimodal"; its ratio of
-        a
-    normal and a chi variable is the same f. Muller (1959) for normal vectors and the sphere.
+    a normal and a chi variable is the same f. Muller (1959) for normal vectors and the sphere.
     """
 
     M: int
@@ -75,17 +72,16 @@ class MaxCosine:
     def _log_below(self) -> float:
         return float(self._log_one_cdf(float(self.below)))
 
-    def logcdf(self, t: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarray, "*shape"]:
-        """Logarithm of P(largest cosine <= t), `M (log F(t) - log F(below))`; 0 from the cutoff
-        on."""
+    def logcdf(self, t: Numbers) -> Float[np.ndarray, "*shape"]:
+        """Logarithm of P(largest cosine <= t), `M (log F(t) - log F(below))`, at most 0."""
         t = np.clip(np.asarray(t, np.float64), -1.0, self.below)
         return np.asarray(self.M * (self._log_one_cdf(t) - self._log_below))
 
-    def cdf(self, t: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarray, "*shape"]:
+    def cdf(self, t: Numbers) -> Float[np.ndarray, "*shape"]:
         """P(largest cosine <= t)."""
         return np.asarray(np.exp(self.logcdf(t)))
 
-    def logpdf(self, t: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarray, "*shape"]:
+    def logpdf(self, t: Numbers) -> Float[np.ndarray, "*shape"]:
         """Logarithm of the density, `log M + log f + (M - 1) log F - M log F(below)`.
 
         Minus infinity outside (-1, below]; infinite at 1 where K is 2.
@@ -96,16 +92,12 @@ class MaxCosine:
         others = (self.M - 1) * self._log_one_cdf(at) - self.M * self._log_below
         return np.where(inside, np.log(self.M) + self._log_one_pdf(at) + others, -np.inf)
 
-    def pdf(self, t: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarray, "*shape"]:
+    def pdf(self, t: Numbers) -> Float[np.ndarray, "*shape"]:
         """Density, per unit of cosine: what a histogram with `density=True` tends to."""
         return np.asarray(np.exp(self.logpdf(t)))
 
-    def ppf(self, q: Float[np.ndarray, "*shape"] | float) -> Float[np.ndarray, "*shape"]:
-        """Quantile: the t at which the distribution is q. Uniform q give draws from the law.
-
-        Raises:
-            ValueError: for a q outside [0, 1].
-        """
+    def ppf(self, q: Numbers) -> Float[np.ndarray, "*shape"]:
+        """Quantile: the t at which the distribution is q. Uniform q give draws from the law."""
         q = np.asarray(q, np.float64)
         if not ((q >= 0) & (q <= 1)).all():
             raise ValueError(f"q: got values from {q.min()} to {q.max()}, allowed: from 0 to 1")

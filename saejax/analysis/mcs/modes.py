@@ -119,17 +119,10 @@ def find_modes(
     place is that of the highest density between the valleys of the sample itself. One broad mode,
     as a uniform sample has, comes with a wide interval.
 
-    Args:
+    Args (others as in `saejax.analysis.mcs`):
         sample: from -1 to 1.
-        key: of the resamples.
         min_excess: a share of the sample.
         bandwidth: h, in units of the cosine; None for `default_bandwidth`.
-        n_boot: number of resamples.
-        level: share of the resamples within an interval.
-
-    Raises:
-        ValueError: for a sample that is not a finite vector within [-1, 1], and settings out of
-            range.
 
     Source: Silverman (1986), section 2.10, for reflection; Muller and Sawitzki (1991), "Excess mass
     estimates and tests for multimodality".
@@ -139,9 +132,8 @@ def find_modes(
     check_bootstrap(n_boot, level)
     if bandwidth is None:
         bandwidth = default_bandwidth(x)
-    bandwidth = check_number(
-        "bandwidth", bandwidth, f"from the width of a cell, {WIDTH:g}, on", lambda v: v >= WIDTH
-    )
+    allowed = f"from the width of a cell, {WIDTH:g}, on"
+    bandwidth = check_number("bandwidth", bandwidth, allowed, lambda v: v >= WIDTH)
     cell = np.minimum(((x + 1) / WIDTH).astype(int), CELLS - 1)
     counts = np.bincount(cell, minlength=CELLS)
     density = _density(counts, bandwidth)

@@ -1,5 +1,4 @@
-"""High and low MCS: how many latents have which, and how MCS against two dictionaries go
-together."""
+"""Shares of high and low MCS, and correlations of MCS against two dictionaries."""
 
 from typing import NamedTuple
 
@@ -24,10 +23,9 @@ class Split(NamedTuple):
     Attributes:
         high: number of latents with MCS from the cutoff on.
         low: number of those below it.
-        high_share: of all latents.
+        high_share: share of `high`; that of `low` and its interval are 1 minus these.
         high_share_from: lower end of its interval.
-        high_share_to: its upper end. The share of low-MCS latents and the ends of its interval are
-            1 minus these.
+        high_share_to: its upper end.
     """
 
     high: Int[np.ndarray, "*cells"]
@@ -40,28 +38,19 @@ class Split(NamedTuple):
 def split(
     mcs: Float[np.ndarray, "*cells d_sae"], cutoff: float = 0.5, level: float = LEVEL
 ) -> Split:
-    """Counts and shares of latents with high and low MCS, for one size and all its cells.
+    """Counts and shares of latents with high MCS, from the cutoff on, and low MCS, below it.
 
     The interval takes latents as independent draws. It says how well these latents tell the share;
     the spread over seeds says what another training run would give.
-
-    Args:
-        mcs: of the latents of each dictionary.
-        cutoff: MCS from it on is high, below it low.
-        level: of the intervals.
-
-    Raises:
-        ValueError: for MCS that are not finite or none, and settings out of range.
 
     Source: figures 11 and 12 of "[Research Update] Sparse Autoencoder features are bimodal".
     """
     check_number("cutoff", cutoff, "from -1 to 1", lambda v: -1 <= v <= 1)
     check_number("level", level, "above 0, below 1", lambda v: 0 < v < 1)
-    if not mcs.size or not np.isfinite(mcs).all():
-        raise ValueError(
-            f"mcs: got shape {mcs.shape} with {np.sum(~np.isfinite(mcs))} entries that are not "
-            "finite, allowed: one or more, all finite"
-        )
+    bad = np.sum(~np.isfinite(mcs))
+    if bad or not mcs.size:
+        got = f"got shape {mcs.shape} with {bad} entries that are not finite"
+        raise ValueError(f"mcs: {got}, allowed: one or more, all finite")
     n = mcs.shape[-1]
     high = np.asarray((mcs >= cutoff).sum(-1))
     return Split(high, np.asarray(n - high), np.asarray(high / n), *wilson(high, n, level))
@@ -91,31 +80,27 @@ def pearson(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def places(x: np.ndarray) -> np.ndarray:
-    """Place of each value among the different values of x, from 0 on: all that ranks depend on."""
+    """Rank of each value among the different values of x, from 0 on: all that ranks depend on."""
     return np.unique(x, return_inverse=True)[1]
 
 
 def spearman(x: np.ndarray, y: np.ndarray, axis: int = -1) -> np.ndarray:
     """Spearman's rank correlation along the last axis, equal values sharing their mean rank.
 
-    Args:
-        x: `places` of a sample, or resamples of them; sorted once, resamples are ranked by
-            counting.
-        y: the same of another.
-        axis: the last.
+    x and y are `places` of samples, or resamples of them: sorted once, resamples are ranked by
+    counting.
     """
     return pearson(_mean_ranks(x), _mean_ranks(y), axis)
 
 
-def _mean_ranks(at: np.ndarray) -> np.ndarray:
-    rows = at.reshape(-1, at.shape[-1])
-    n = int(at.max()) + 1
-    counts = np.bincount(
-        (rows + n * np.arange(len(rows))[:, None]).ravel(), minlength=n * len(rows)
-    )
-    counts = counts.reshape(len(rows), n)
+def _mean_ranks(places: np.ndarray) -> np.ndarray:
+    rows = places.reshape(-1, places.shape[-1])
+    n = int(places.max()) + 1
+    # One count for all rows: each has n places of its own.
+    shifted = rows + n * np.arange(len(rows))[:, None]
+    counts = np.bincount(shifted.ravel(), minlength=n * len(rows)).reshape(len(rows), n)
     ranks = np.cumsum(counts, axis=1) - (counts - 1) / 2
-    return np.take_along_axis(ranks, rows, axis=1).reshape(at.shape)
+    return np.take_along_axis(ranks, rows, axis=1).reshape(places.shape)
 
 
 def correlation(
@@ -129,19 +114,9 @@ def correlation(
 
         pearson = sum (x - mean x)(y - mean y) / sqrt(sum (x - mean x)^2 sum (y - mean y)^2)
 
-    and spearman the same of the ranks. Latents are drawn with replacement, x and y together. Both
-    are NaN where x or y is flat.
-
-    Args:
-        x: for instance MCS of the latents against one larger dictionary.
-        y: against another.
-        key: of the resamples.
-        n_boot: number of resamples.
-        level: of the intervals.
-
-    Raises:
-        ValueError: for samples that are not finite vectors of one length, and settings out of
-            range.
+    and spearman the same of the ranks. x and y are for instance MCS of the latents against two
+    larger dictionaries. Latents are drawn with replacement, x and y together. Both are NaN where x
+    or y is flat.
 
     Source: figures 9 and 10 of "[Research Update] Sparse Autoencoder features are bimodal".
     """

@@ -24,7 +24,7 @@ def sync_folder(path: Path) -> None:
 
 
 def write_file(path: Path, *parts: Any) -> File:
-    """Writes a file, hands it to the disk, and says what it must hold when it is read back."""
+    """Writes a file durably, and returns what it must hold when it is read back."""
     digest = hashlib.sha256()
     with open(path, "wb") as file:
         for part in parts:
@@ -36,18 +36,17 @@ def write_file(path: Path, *parts: Any) -> File:
 
 
 def write_npy(path: Path, array: np.ndarray) -> File:
-    """Writes an array as .npy; else as `write_file`."""
-    # Not np.save: where the disk is full its error has no errno, and the checksum would need a
-    # reading.
+    """Writes an array as .npy, else as `write_file`."""
+    # Not np.save: its error for a full disk has no errno, and the checksum would need a reading.
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(array))
     return write_file(path, header.getvalue(), array.data.cast("B"))
 
 
 def lock_folder(path: Path) -> io.TextIOWrapper:
-    """The store's lock file with the number of this process in it, held until it is closed.
+    """The store's lock file with the number of this process in it, locked until it is closed.
 
-    The file is never removed: a writer could otherwise lock a file that is no longer there.
+    It is never removed: another writer could otherwise lock a file that is no longer there.
     """
     file = open(path / LOCK, "a+", encoding="ascii")  # noqa: SIM115 - held as long as the writer
     try:

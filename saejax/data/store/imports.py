@@ -1,4 +1,4 @@
-"""Activations that others have saved, as a store."""
+"""Importing activations that others have saved into a store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,14 +51,10 @@ def import_arrays(
         rows_per_shard: likewise.
         tensor: name of the activations in .safetensors files; None where each holds one tensor.
 
-    Returns:
-        The finished store.
-
     Raises:
-        ValueError: naming the file, before anything is written, when it is of another kind,
-            damaged, not two-dimensional, empty, not of a float dtype or of another width than the
-            first; and when a number in it is not finite in the dtype of the store, where the import
-            stops.
+        ValueError: naming the file: before anything is written for another kind of file, a damaged
+            one, a shape that is not [rows, d] or empty, another width than the first file's or no
+            float dtype; where the import stops, for a number that the store's dtype cannot hold.
         FileNotFoundError: naming the file.
         FileExistsError, BlockingIOError, OSError: as `StoreWriter` does.
     """
@@ -67,18 +63,10 @@ def import_arrays(
     tables = [_table(Path(path), tensor) for path in paths]
     for table in tables:
         _check(table, tables[0])
-    files = [
-        {"name": table.file.name, "dtype": table.dtype, "shape": list(table.shape)}
-        for table in tables
-    ]
-    config = StoreConfig(
-        model={**model, "files": files},
-        hook=hook,
-        d=tables[0].shape[1],
-        dtype=dtype,
-        rows_per_shard=rows_per_shard,
-        has_tokens=False,
-    )
+    files = [{"name": t.file.name, "dtype": t.dtype, "shape": list(t.shape)} for t in tables]
+    about = {**model, "files": files}
+    d = tables[0].shape[1]
+    config = StoreConfig(about, hook, d, dtype, rows_per_shard, has_tokens=False)
     with StoreWriter(store_path, config) as writer:
         done = writer.rows_stored
         for table in tables:
@@ -135,10 +123,6 @@ def _safetensors(file: Path, tensor: str | None) -> Table:
     if tensor is not None and tensor not in names:
         raise ValueError(f"tensor: got {tensor!r}, allowed with {file}: {', '.join(names)}")
     rows = opened.get_slice(tensor or names[0])
-    stored = str(rows.get_dtype())
-    dtype = SAFETENSORS.get(stored, stored)
-
-    def read(a: int, b: int) -> np.ndarray:
-        return rows[a:b]
-
-    return Table(file, dtype, tuple(rows.get_shape()), read)
+    dtype = str(rows.get_dtype())
+    shape = tuple(rows.get_shape())
+    return Table(file, SAFETENSORS.get(dtype, dtype), shape, lambda a, b: rows[a:b])

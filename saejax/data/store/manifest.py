@@ -1,9 +1,10 @@
-"""What a folder of activations holds: its description, its files, and whether they are as written.
+"""The description of a store, its files, and checks that they are as they were written.
 
     manifest.json            the description and every file's size and checksum
     shard-00000/             rows 0 ... rows_per_shard - 1
-      activations.npy        [rows, d]; bfloat16 as the uint16 of its bits, which .npy has no name
-      for token_ids.npy          [rows] int32, the token at each row
+      activations.npy        [rows, d]; bfloat16, which .npy has no name for, as the uint16 of its
+                             bits
+      token_ids.npy          [rows] int32, the token at each row
       positions.npy          [rows] int32, its position in its sequence
     shard-00001/             the rows after, and so on; the last shard may be shorter
 
@@ -24,6 +25,7 @@ import numpy as np
 
 from saejax.core.checks import check_switch, check_whole
 from saejax.core.diff import differences
+from saejax.core.files import sha256_of
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -50,9 +52,6 @@ class StoreConfig:
         rows_per_shard: rows of every shard but the last. A writer holds one shard in memory, and
             what an interruption loses is less than one.
         has_tokens: whether token ids and positions are kept beside the rows.
-
-    Raises:
-        ValueError: naming the argument.
     """
 
     model: Mapping[str, Any]
@@ -63,9 +62,9 @@ class StoreConfig:
     has_tokens: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Mapping):
-            raise ValueError(f"model: got {self.model!r}, allowed: a dict of JSON types")
         try:
+            if not isinstance(self.model, Mapping):
+                raise TypeError
             model = json.loads(json.dumps(dict(self.model), allow_nan=False))
         except (TypeError, ValueError) as error:
             raise ValueError(f"model: got {self.model!r}, allowed: a dict of JSON types") from error
@@ -78,19 +77,17 @@ class StoreConfig:
             object.__setattr__(self, name, value)
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype: got {self.dtype!r}, allowed: {', '.join(DTYPES)}")
-        check_switch("has_tokens", self.has_tokens, "True or False")
+        check_switch("has_tokens", self.has_tokens)
 
     def differences(self, other: "StoreConfig") -> list[str]:
-        """What another configuration has otherwise, each as `name: got X, allowed: Y`, Y being
-        here."""
+        """What another configuration has otherwise: lines `name: got X, allowed: Y`, Y as here."""
         return differences(asdict(other), asdict(self))
 
     def layout(self, rows: int) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
         """Dtype and shape of each array of a shard with this many rows."""
         arrays: dict[str, Any] = {"activations": (DTYPES[self.dtype][1], (rows, self.d))}
-        if self.has_tokens:
-            arrays |= {name: (np.dtype(np.int32), (rows,)) for name in TOKEN_ARRAYS}
-        return arrays
+        tokens = TOKEN_ARRAYS if self.has_tokens else ()
+        return arrays | {name: (np.dtype(np.int32), (rows,)) for name in tokens}
 
 
 @dataclass(frozen=True)
@@ -134,8 +131,7 @@ class Manifest:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     def files(self) -> Iterator[tuple[str, str, int, File]]:
-        """(path inside the store, array name, index of its shard, size and checksum) of every
-        file."""
+        """(path in the store, array name, index of its shard, size and checksum) of every file."""
         for index, shard in enumerate(self.shards):
             for name, file in shard.files.items():
                 yield f"{shard_name(index)}/{name}.npy", name, index, file
@@ -145,7 +141,7 @@ class Manifest:
         return replace(self, shards=(*self.shards, shard))
 
     def to_json(self) -> str:
-        """The text of `manifest.json`, its own checksum among it."""
+        """The text of `manifest.json`, with its own checksum."""
         text = {"format": FORMAT, "sha256": self.checksum, "manifest": asdict(self)}
         return json.dumps(text, indent=1)
 
@@ -182,25 +178,20 @@ def read_manifest(path: str | Path) -> Manifest:
         )
         manifest = Manifest(StoreConfig(**inner["config"]), shards, inner["complete"])
         intact = outer["sha256"] == manifest.checksum
-    # What an altered text does to its readers is anyone's guess.
+    # Any error may come of altered text.
     except Exception as error:
         raise ValueError(f"{file}: got altered text ({error!r}), allowed: as written") from error
     if not intact:
-        raise ValueError(
-            f"{file}: got text of SHA-256 {manifest.checksum}, allowed: {outer['sha256']}, as "
-            "written"
-        )
+        got, written = manifest.checksum, outer["sha256"]
+        raise ValueError(f"{file}: got text of SHA-256 {got}, allowed: {written}, as written")
     return manifest
 
 
 def open_arrays(path: Path, manifest: Manifest) -> dict[str, list[np.ndarray]]:
-    """Memory maps of every array of every shard, by array name, after the cheap checks.
+    """Memory maps of every array of every shard, by array name.
 
-    Sizes, dtypes and shapes are checked, and that no file is missing or extra; contents are not,
-    see `check_contents`.
-
-    Raises:
-        ValueError: naming the file, what was got and what the manifest says.
+    Checks sizes, dtypes and shapes, and that no file is missing or extra, by a ValueError that
+    names the file; for the contents see `check_contents`.
     """
     listed = {name for name, *_ in manifest.files()}
     extra = {file.relative_to(path).as_posix() for file in path.glob("shard-*/*.npy")} - listed
@@ -237,14 +228,9 @@ def _map(file: Path, size: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.n
 
 
 def check_contents(path: Path, manifest: Manifest) -> None:
-    """Reads every file and compares its checksum.
-
-    Raises:
-        ValueError: naming the first file that is not as it was written.
-    """
+    """Reads every file and compares its checksum; a ValueError names the first that differs."""
     for relative, _, _, file in manifest.files():
-        with (path / relative).open("rb") as stream:
-            got = hashlib.file_digest(stream, "sha256").hexdigest()
+        got = sha256_of(path / relative)
         if got != file.sha256:
             raise ValueError(
                 f"{path / relative}: got contents of SHA-256 {got}, allowed: {file.sha256}, as "

@@ -18,8 +18,7 @@ from saejax.data.store.manifest import (
     read_manifest,
 )
 
-# Fixed, and counted from row 0: a sum over blocks then rounds alike whatever the size of the
-# shards.
+# Rows of a block. Fixed, so that a sum over blocks rounds alike whatever the size of the shards.
 BLOCK = 4096
 Rows = Int[np.ndarray, " n"] | Sequence[int]
 
@@ -42,10 +41,9 @@ class Store:
 
     @classmethod
     def open(cls, path: str | Path, verify: bool = False) -> "Store":
-        """Opens a store after checking its files.
+        """Opens a store after checking that its files have the right sizes, dtypes and shapes.
 
-        Sizes, dtypes and shapes are always checked, and that no file is missing or extra. The rows
-        stay on disk; only their files' headers are read.
+        The rows stay on disk; only their files' headers are read.
 
         Args:
             path: the folder.
@@ -76,7 +74,7 @@ class Store:
         return self.config.d
 
     def rows(self, indices: Rows) -> Float32[np.ndarray, "n d"]:
-        """Activations, widened to float32 without loss.
+        """Activations of rows, widened to float32 without loss.
 
         Args:
             indices: numbers of rows in any order, repeats allowed.
@@ -87,46 +85,31 @@ class Store:
         return self.stored_rows(indices).astype(np.float32, copy=False)
 
     def stored_rows(self, indices: Rows) -> Float[np.ndarray, "n d"]:
-        """Activations in the dtype of the store: half the bytes to move where that is a 16-bit one.
-
-        Arguments and errors as in `rows`.
-        """
+        """As `rows`, in the dtype of the store: half the bytes to move where it has 16 bits."""
         return self._gather("activations", indices).view(DTYPES[self.config.dtype][0])
 
     def token_ids(self, indices: Rows) -> Int32[np.ndarray, " n"]:
-        """The token at each row. Arguments and errors as in `rows`.
-
-        Raises:
-            ValueError: for a store without tokens.
-        """
+        """The token at each row, as `rows`; a ValueError for a store without tokens."""
         return self._gather("token_ids", indices)
 
     def positions(self, indices: Rows) -> Int32[np.ndarray, " n"]:
-        """The position of each row in its sequence. Arguments and errors as in `token_ids`."""
+        """The position of each row in its sequence, as `token_ids`."""
         return self._gather("positions", indices)
 
     def context(self, row: int, before: int, after: int) -> tuple[Int32[np.ndarray, " n"], int]:
-        """Tokens around a row, cut at the ends of its sequence.
+        """Tokens around a row, up to `before` and `after` it, cut at the ends of its sequence.
 
-        Neighbouring rows belong to one sequence as long as their positions go up by one.
-
-        Args:
-            row: number of the row.
-            before: how many tokens to show before it, at most.
-            after: likewise behind it.
+        Neighbouring rows belong to one sequence as long as their positions go up by one. Raises as
+        `token_ids`.
 
         Returns:
             The token ids, and which of them is the row's.
-
-        Raises:
-            IndexError: for a row outside the store.
-            ValueError: for a store without tokens.
         """
         around = np.arange(max(0, row - before), min(len(self), row + after + 1))
         here = int(self.positions([row])[0])
-        own = self.positions(around) - here == around - row
-        left = own[: row - around[0]][::-1]
-        right = own[row - around[0] :]
+        same = self.positions(around) - here == around - row
+        left = same[: row - around[0]][::-1]
+        right = same[row - around[0] :]
         first = row - int(np.cumprod(left).sum())
         last = row + int(np.cumprod(right).sum())
         return self.token_ids(np.arange(first, last)), row - first
@@ -137,8 +120,7 @@ class Store:
             yield self.rows(np.arange(start, min(start + BLOCK, len(self))))
 
     def mean(self) -> Float64[np.ndarray, " d"]:
-        """Mean over all rows, summed in float64: where b_dec starts for language-model
-        activations."""
+        """Mean over all rows, summed in float64."""
         total = np.zeros(self.d)
         for block in self.blocks():
             total += block.sum(0, dtype=np.float64)

@@ -32,9 +32,6 @@ class Permutation:
     Args:
         n: number of rows, 1 or more.
         key: up to four whole numbers below 2**32. Zeros at its end do not count.
-
-    Raises:
-        ValueError: naming the argument.
     """
 
     def __init__(self, n: int, *key: int) -> None:
@@ -49,14 +46,7 @@ class Permutation:
         self._low, self._high = bits - bits // 2, bits // 2
 
     def __call__(self, places: Int[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
-        """The row at each place.
-
-        Args:
-            places: from 0 to n - 1.
-
-        Raises:
-            IndexError: for a place outside of that.
-        """
+        """The row at each place, from 0 to n - 1; an IndexError outside of that."""
         if places.size and (places.min() < 0 or places.max() >= self.n):
             raise IndexError(
                 f"places: got {int(places.min())} to {int(places.max())}, allowed: 0 to "
@@ -92,16 +82,7 @@ def shuffled(n: int, seed: int, start: int, stop: int) -> Int64[np.ndarray, " pl
     """Rows at the places `start ... stop - 1` of an endless stream of shuffled epochs.
 
     Place p belongs to epoch p // n; within an epoch every row comes once, in an order that depends
-    on (n, seed, epoch).
-
-    Args:
-        n: number of rows.
-        seed: chooses the orders, from 0 to 2**32 - 1.
-        start: first place.
-        stop: end of the places, above `start`.
-
-    Raises:
-        ValueError: for a number that is not allowed.
+    on (n, seed, epoch). Seeds are from 0 to 2**32 - 1.
     """
     start = check_whole("start", start, "0 or more (a whole number)", lambda v: v >= 0)
     stop = check_whole("stop", stop, f"above start={start} (a whole number)", lambda v: v > start)

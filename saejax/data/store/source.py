@@ -21,8 +21,8 @@ from saejax.data.store.reader import Store
 from saejax.data.store.shuffle import Permutation, shuffled
 
 SPLIT = 0
-# Rows of one gather: enough for every page of a store to be wanted at most a few times in a chunk,
-# few enough that their numbers take no memory to speak of.
+# Rows of one gather: enough that a page of a store is read only a few times in a chunk, few enough
+# that their numbers take little memory.
 GATHER = 2**20
 POSITIVE = "a whole number, 1 or more"
 
@@ -39,9 +39,6 @@ class StoreSource:
         store: the rows.
         held_out: share of the rows that are never trained on, from 0 to below 1; rounded to whole
             rows. They are drawn row by row, so neighbours of theirs in the text are trained on.
-
-    Raises:
-        ValueError: for a share that is not allowed or leaves no row to train on.
     """
 
     store: Store = field(repr=False)
@@ -79,9 +76,6 @@ class StoreSource:
             step: number of steps done before the first of them.
             n_steps: how many batches.
             batch_size: rows in each, at most `n_train`.
-
-        Raises:
-            ValueError: naming the argument.
         """
         step = check_whole("step", step, "0 or more (a whole number)", lambda v: v >= 0)
         n_steps = check_whole("n_steps", n_steps, POSITIVE, lambda v: v >= 1)
@@ -91,18 +85,13 @@ class StoreSource:
         return self._split(places + self.n_held_out).reshape(n_steps, size)
 
     def held_out_rows(self, n: int) -> Int64[np.ndarray, " n"]:
-        """Numbers of the first `n` rows that are held out, in a shuffled order that is always the
-        same.
-
-        Raises:
-            ValueError: for more than there are.
-        """
+        """Numbers of the first `n` held-out rows, in a shuffled order that is always the same."""
         allowed = f"up to {self.n_held_out}, the rows held out (held_out={self.held_out:g})"
         n = check_whole("held-out rows", n, allowed, lambda v: 1 <= v <= self.n_held_out)
         return self._split(np.arange(n))
 
     def batch(self, seed: int, step: int, batch_size: int) -> Float32[np.ndarray, "batch d_in"]:
-        """The training batch of a step. Arguments and errors as in `train_rows`."""
+        """The training batch of a step. Arguments as in `train_rows`."""
         return self.store.rows(self.train_rows(seed, step, 1, batch_size)[0])
 
     def batches(
@@ -110,14 +99,7 @@ class StoreSource:
     ) -> Generator[Float32[np.ndarray, "batch d_in"], None, None]:
         """The training batches of `start_step` and all steps after it, read ahead by a thread.
 
-        Args:
-            seed: chooses the orders.
-            batch_size: rows in a batch.
-            start_step: where to begin; nothing else has to be kept to continue.
-            ahead: how many batches are read early.
-
-        Raises:
-            ValueError: naming the argument, at once.
+        Nothing but the step has to be kept to continue. `ahead` batches are read early.
         """
         self.train_rows(seed, start_step, 1, batch_size)
         return prefetch(lambda step: self.batch(seed, step, batch_size), count(start_step), ahead)
@@ -128,7 +110,6 @@ class StoreSource:
         """Training batches of several steps in the dtype of the store, as `HostSource` says.
 
         The rows of many steps are gathered together, in the order in which they lie on disk.
-        Arguments and errors as in `train_rows`.
         """
         rows = self.train_rows(seed, step, n_steps, batch_size).reshape(-1)
         return self._read(rows).reshape(n_steps, batch_size, self.d_in)
@@ -136,16 +117,12 @@ class StoreSource:
     def evaluation(
         self, n_batches: int, batch_size: int
     ) -> Float[np.ndarray, "n_batches batch d_in"]:
-        """Held-out batches in the dtype of the store, as `HostSource` says.
-
-        Raises:
-            ValueError: when fewer rows are held out than the batches hold.
-        """
+        """Held-out batches in the dtype of the store, as `HostSource` says."""
         rows = self.held_out_rows(n_batches * batch_size)
         return self._read(rows).reshape(n_batches, batch_size, self.d_in)
 
     def mean(self) -> Float64[np.ndarray, " d_in"]:
-        """Mean of all rows, held-out ones among them. Reads the whole store once."""
+        """Mean of all rows, held-out ones among them; reads the whole store."""
         return self.store.mean()
 
     def describe(self) -> dict[str, Any]:

@@ -53,15 +53,14 @@ class StoreWriter:
         BlockingIOError: when another writer has the store open, naming its process. The lock goes
             with the process, so one that was killed does not block.
         FileExistsError: when the store is finished or the folder holds other files.
-        ValueError: when the configuration is not that of the store, naming what differs, or when a
-            complete shard is not as it was written.
-        OSError: from the disk.
+        ValueError: naming what differs in the configuration, or a complete shard that is not as it
+            was written.
     """
 
     def __init__(self, path: str | Path, config: StoreConfig) -> None:
         self.path = Path(path)
         self.path.mkdir(parents=True, exist_ok=True)
-        self._check_own()
+        self._check_folder()
         self._lock: io.TextIOWrapper | None = lock_folder(self.path)
         try:
             self._manifest = self._started(config)
@@ -100,8 +99,8 @@ class StoreWriter:
             ValueError: naming the argument, before any of its rows is taken: for another width or
                 length, numbers that are not finite in the dtype of the store, negative or too large
                 integers.
-            OSError: when a shard cannot be written, a full disk for one. The store is then as it
-                was before the shard, the writer is closed, and the harvest can be started again.
+            OSError: when a shard cannot be written, for instance on a full disk. The store is as
+                before the shard, the writer is closed, and the harvest can be started again.
         """
         self._check_open()
         new = self._checked(activations, {"token_ids": token_ids, "positions": positions})
@@ -149,12 +148,12 @@ class StoreWriter:
                 f"store: got a closed writer of {str(self.path)!r}, allowed: an open one"
             )
 
-    def _check_own(self) -> None:
+    def _check_folder(self) -> None:
         """Refuses a folder of something else before anything in it is touched."""
-        others = {p.name for p in self.path.iterdir()} - {LOCK, MANIFEST + PART}
-        if others and MANIFEST not in others:
+        names = {path.name for path in self.path.iterdir()} - {LOCK, MANIFEST + PART}
+        if names and MANIFEST not in names:
             raise FileExistsError(
-                f"store: got {str(self.path)!r}, which holds other files ({min(others)}) and no "
+                f"store: got {str(self.path)!r}, which holds other files ({min(names)}) and no "
                 f"{MANIFEST}; allowed: a folder that is new, empty or a store"
             )
 
@@ -202,22 +201,21 @@ class StoreWriter:
         new = {"activations": rounded.view(stored)}
         for name in TOKEN_ARRAYS:
             array = tokens[name]
-            if not config.has_tokens:
-                if array is not None:
-                    raise ValueError(
-                        f"{name}: got an array, allowed: None in a store without tokens"
-                    )
+            if not config.has_tokens and array is None:
                 continue
-            if array is None or array.shape != (len(rounded),):
-                got = "None" if array is None else f"shape {array.shape}"
-                raise ValueError(
-                    f"{name}: got {got}, allowed: a number for each of {len(rounded)} rows"
-                )
-            if array.size and (array.min() < 0 or array.max() >= 2**31):
-                raise ValueError(
-                    f"{name}: got {array.min()} to {array.max()}, allowed: 0 to 2**31 - 1"
-                )
-            new[name] = array
+            rows = f"a number for each of {len(rounded)} rows"
+            if not config.has_tokens:
+                problem = "got an array, allowed: None in a store without tokens"
+            elif array is None:
+                problem = f"got None, allowed: {rows}"
+            elif array.shape != (len(rounded),):
+                problem = f"got shape {array.shape}, allowed: {rows}"
+            elif array.size and (array.min() < 0 or array.max() >= 2**31):
+                problem = f"got {array.min()} to {array.max()}, allowed: 0 to 2**31 - 1"
+            else:
+                new[name] = array
+                continue
+            raise ValueError(f"{name}: {problem}")
         return new
 
     def _write_shard(self) -> None:
@@ -246,7 +244,7 @@ class StoreWriter:
         sync_folder(self.path)
 
     def _guarded(self, write: Callable[[], None], what: str, size: int) -> None:
-        """Runs a write; if it fails, takes back what it left, and closes."""
+        """Runs a write; if it fails, removes what it left, and closes."""
         try:
             write()
         except BaseException as error:

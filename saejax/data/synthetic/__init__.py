@@ -7,15 +7,5 @@ from saejax.data.synthetic.recipe import Synthetic, Truth, firing_rates, sample,
 from saejax.data.synthetic.synthsaebench import synthsaebench_16k
 from saejax.data.synthetic.zipf import Zipf
 
-__all__ = [
-    "Hierarchy",
-    "Magnitudes",
-    "Orthogonal",
-    "Synthetic",
-    "Truth",
-    "Zipf",
-    "firing_rates",
-    "sample",
-    "synthsaebench_16k",
-    "truth",
-]
+__all__ = ["Hierarchy", "Magnitudes", "Orthogonal", "Synthetic", "Truth", "Zipf"]
+__all__ += ["firing_rates", "sample", "synthsaebench_16k", "truth"]

@@ -16,6 +16,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from saejax.core.checks import check_switch, check_whole_fields
 
+PerFeature = Float[Array, " n_features"]
+Codes = Float[Array, "batch n_features"]
 # Samples that are gated at once.
 BLOCK = 256
 
@@ -31,9 +33,6 @@ class Hierarchy:
         exclusive: of the children of one parent at most one fires in a sample.
         scaled: a child's activation is multiplied by its parent's, divided by the parent's mean.
 
-    Raises:
-        ValueError: naming the argument, when a value is outside its range.
-
     Source: SynthSAEBench (arXiv 2602.14687), whose values are the defaults.
     """
 
@@ -46,19 +45,16 @@ class Hierarchy:
     def __post_init__(self) -> None:
         check_whole_fields(self, {"roots": 1, "branching": 1, "depth": 1})
         for name in ("exclusive", "scaled"):
-            object.__setattr__(self, name, check_switch(name, getattr(self, name), "True or False"))
+            object.__setattr__(self, name, check_switch(name, getattr(self, name)))
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Number of features down to each level, the roots' first; the last is that of the
-        forest."""
-        return tuple(
-            int(n)
-            for n in np.cumsum([self.roots * self.branching**i for i in range(self.depth + 1)])
-        )
+        """Number of features from the roots down to each level; the last is the whole forest's."""
+        levels = [self.roots * self.branching**i for i in range(self.depth + 1)]
+        return tuple(int(n) for n in np.cumsum(levels))
 
 
-def proposals(h: Hierarchy, p: Float[Array, " n_features"]) -> Float[Array, " n_features"]:
+def proposals(h: Hierarchy, p: PerFeature) -> PerFeature:
     """Probabilities q with which features are proposed, so that about p of them remain.
 
         q_i = p_i                                               roots, and features that stand alone
@@ -67,11 +63,10 @@ def proposals(h: Hierarchy, p: Float[Array, " n_features"]) -> Float[Array, " n_
 
     A child that is proposed fires if its parent does; of exclusive siblings that are proposed
     together one is chosen at random. What remains is `rates`: p itself for roots and features that
-    stand alone, and without `exclusive` also for children of which none in the tree is asked to
-    fire more often than its parent. Exclusive children are met approximately. With S the sum, rare
-    ones fire 1 + S / 2 times as often as asked, because S competitors cost about S / 2. And where
-    siblings together are asked to fire more often than their parent, they cannot: they share what
-        their parent has.
+    stand alone, and without `exclusive` also in trees in which no child is asked to fire more often
+    than its parent. For exclusive children it is p approximately. With S the sum, rare ones fire
+    1 + S / 2 times as often as asked, because S competitors cost about S / 2. And siblings that are
+    asked to fire more often together than their parent cannot: they share what their parent has.
 
     Source: SynthSAEBench (arXiv 2602.14687).
     """
@@ -84,8 +79,8 @@ def proposals(h: Hierarchy, p: Float[Array, " n_features"]) -> Float[Array, " n_
     return jnp.concatenate([*parts, p[h.ends[-1] :]])
 
 
-def rates(h: Hierarchy, q: Float[Array, " n_features"]) -> Float[Array, " n_features"]:
-    """Rates at which features fire when proposals are independent with probabilities q.
+def rates(h: Hierarchy, q: PerFeature) -> PerFeature:
+    """Rates at which features fire that are proposed independently with probabilities q.
 
         r_i = r_parent q_i E[1 / (1 + N_i)],   N_i: how many siblings of i are proposed
 
@@ -114,26 +109,19 @@ def _others(x: Float[Array, "parents branching nodes"]) -> Float[Array, "parents
     return before * behind
 
 
-def _levels(
-    h: Hierarchy, x: Float[Array, " n_features"]
-) -> list[tuple[Float[Array, " parents"], Float[Array, "parents branching"]]]:
-    """Values of parents and of their children, level by level."""
+def _levels(h: Hierarchy, x: PerFeature) -> list[tuple[Array, Array]]:
+    """Values of parents [parents] and of their children [parents, branching], level by level."""
     return [(x[a:b], x[b:c].reshape(-1, h.branching)) for a, b, c in _bounds(h)]
 
 
 def _bounds(h: Hierarchy) -> Iterator[tuple[int, int, int]]:
-    """For each level below the roots: where its parents start, where it starts, where it ends."""
+    """For each level below the roots: the index where its parents start, its own start and end."""
     starts = (0, *h.ends)
     return zip(starts, starts[1:], starts[2:], strict=False)
 
 
-def gate(
-    h: Hierarchy,
-    codes: Float[Array, "batch n_features"],
-    mean: Float[Array, " n_features"],
-    key: PRNGKeyArray,
-) -> Float[Array, "batch n_features"]:
-    """Proposed activations with those taken away that the forest does not allow.
+def gate(h: Hierarchy, codes: Codes, mean: PerFeature, key: PRNGKeyArray) -> Codes:
+    """Proposed activations without those that the forest does not allow.
 
     From the roots down: a child whose parent is 0 becomes 0; of exclusive siblings above 0 one
     stays, each with the same probability; with `scaled` it is multiplied by `parent / mean of the
@@ -146,18 +134,15 @@ def gate(
         key: which siblings stay.
     """
     chance = jax.random.uniform(key, (codes.shape[0], h.ends[-2]))
-    # A loop over blocks of samples, because a CPU's compiler would otherwise draw every activation
-    # anew wherever it is read: that took 2.7 times as long.
+    # A loop over blocks of samples, or the compiler of a CPU would draw every activation anew where
+    # it is read, which took 2.7 times as long.
     one = partial(_gate_sample, h, mean=mean)
     return jax.lax.map(lambda both: one(*both), (codes, chance), batch_size=BLOCK)
 
 
 def _gate_sample(
-    h: Hierarchy,
-    codes: Float[Array, " n_features"],
-    chance: Float[Array, " parents"],
-    mean: Float[Array, " n_features"],
-) -> Float[Array, " n_features"]:
+    h: Hierarchy, codes: PerFeature, chance: Float[Array, " parents"], mean: PerFeature
+) -> PerFeature:
     above = codes[: h.roots]
     parts = [above]
     for a, b, c in _bounds(h):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy.special import ndtri
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from saejax.core.checks import check_number_fields
+from saejax.core.checks import ABOVE_0, FROM_0, check_number_fields
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,6 @@ class Magnitudes:
         spread_mean: location of the folded normal that the features' standard deviations come from.
         spread_std: its scale.
 
-    Raises:
-        ValueError: naming the argument, when a value is outside its range.
-
     Source: SynthSAEBench (arXiv 2602.14687), whose values are the defaults.
     """
 
@@ -32,15 +29,8 @@ class Magnitudes:
     spread_std: float = 0.5
 
     def __post_init__(self) -> None:
-        check_number_fields(
-            self,
-            (
-                ("first", "above 0 (a number)", lambda v: v > 0),
-                ("last", "above 0 (a number)", lambda v: v > 0),
-                ("spread_mean", "0 or more (a number)", lambda v: v >= 0),
-                ("spread_std", "0 or more (a number)", lambda v: v >= 0),
-            ),
-        )
+        means = [(name, *ABOVE_0) for name in ("first", "last")]
+        check_number_fields(self, means + [(n, *FROM_0) for n in ("spread_mean", "spread_std")])
 
 
 def means(m: Magnitudes, n_features: int) -> Float[Array, " n_features"]:
@@ -58,12 +48,8 @@ def strengths(
 ) -> Float[Array, "batch n_features"]:
     """Strengths `relu(mean_i + spread_i Phi^-1(u))`: a rectified normal, for u uniform in [0, 1].
 
-    A strength of 0, rare unless the spread is large, is a feature that does not fire.
-
-    Args:
-        m: says the means.
-        spread: standard deviations, from `spreads`.
-        u: the quantiles. Those of 0 and 1 would be infinite and are moved in by 2^-24.
+    A strength of 0, rare unless the spread is large, is a feature that does not fire. u of 0 and 1
+    would be infinite strengths and are moved in by 2^-24.
     """
     z = ndtri(jnp.clip(u, 2.0**-24, 1 - 2.0**-24))
     return jax.nn.relu(means(m, spread.shape[0]) + spread * z)

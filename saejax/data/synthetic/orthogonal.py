@@ -1,5 +1,4 @@
-"""Features that overlap less than random ones: a few steps of gradient descent on their
-overlaps."""
+"""Features that overlap less than random ones, by a few steps of gradient descent."""
 
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from saejax.core.checks import check_number_fields, check_whole_fields
+from saejax.core.checks import ABOVE_0, check_number_fields, check_whole_fields
 from saejax.core.linalg import unit_rows
 from saejax.core.precision import matmul
 
@@ -21,9 +20,6 @@ class Orthogonal:
         steps: of Adam.
         lr: its learning rate.
 
-    Raises:
-        ValueError: naming the argument, when a value is outside its range.
-
     Source: SynthSAEBench (arXiv 2602.14687), whose values are the defaults.
     """
 
@@ -32,7 +28,7 @@ class Orthogonal:
 
     def __post_init__(self) -> None:
         check_whole_fields(self, {"steps": 1})
-        check_number_fields(self, (("lr", "above 0 (a number)", lambda v: v > 0),))
+        check_number_fields(self, [("lr", *ABOVE_0)])
 
 
 def overlap_gradient(F: Float[Array, "n d_in"]) -> Float[Array, "n d_in"]:
@@ -48,12 +44,7 @@ def overlap_gradient(F: Float[Array, "n d_in"]) -> Float[Array, "n d_in"]:
 
 
 def move_apart(how: Orthogonal, F: Float[Array, "n d_in"]) -> Float[Array, "n d_in"]:
-    """Unit rows after `steps` of Adam on the sum of squared overlaps (`overlap_gradient`).
-
-    Args:
-        how: steps and learning rate.
-        F: unit rows to start from.
-    """
+    """Unit rows F moved by Adam to a smaller sum of squared overlaps, see `overlap_gradient`."""
     adam = optax.adam(how.lr)
 
     def step(carry: tuple, _: None) -> tuple[tuple, None]:

@@ -5,11 +5,11 @@
     codes   [batch, n_features]  strength ~ U[0, 1] where a feature fires, else 0
     x       = codes @ F
 
-Which features fire together is what the three kinds differ in; see `codes`. Beside them stand
-settings that replace one of the lines above: other probabilities (`zipf`), features that need
-another one (`hierarchy`), other strengths (`magnitudes`), features that overlap less
-(`orthogonal`), and a constant added to x (`bias_norm`). All functions are pure in an explicit key
-and run inside the compiled training step: nothing is stored.
+The three kinds differ in which features fire together; see `codes`. Further settings replace one
+of the lines above: other probabilities (`zipf`), features that need another one (`hierarchy`),
+other strengths (`magnitudes`), features that overlap less (`orthogonal`), and a constant added to x
+(`bias_norm`). All functions are pure in an explicit key and run inside the compiled training step:
+nothing is stored.
 """
 
 from collections.abc import Mapping
@@ -22,10 +22,17 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from saejax.core.checks import check_number, check_whole
+from saejax.core.checks import (
+    ABOVE_0,
+    BELOW_1,
+    UP_TO_1,
+    check_number,
+    check_number_fields,
+    check_whole,
+)
 from saejax.core.linalg import unit_rows
 from saejax.core.precision import matmul
-from saejax.data.synthetic.hierarchy import Hierarchy, gate, proposals, rates
+from saejax.data.synthetic.hierarchy import Codes, Hierarchy, PerFeature, gate, proposals, rates
 from saejax.data.synthetic.magnitudes import Magnitudes, means, spreads, strengths
 from saejax.data.synthetic.orthogonal import Orthogonal, move_apart
 from saejax.data.synthetic.zipf import Zipf, zipf_probabilities
@@ -45,10 +52,9 @@ class Synthetic:
             `copula` correlates features within each sample and keeps the firing rates exact.
         d_in: width of the activations.
         n_features: number of ground-truth features.
-        avg_active: what the firing probabilities add up to. That is the mean number of active
-            features in a sample, but for three cases: `correlated` fills empty samples; a
-            `hierarchy` takes some away, see `mean_active`; `zipf` has a sum of its own, and this
-            must stay at its default.
+        avg_active: sum of the firing probabilities: the mean number of active features in a sample,
+            except that `correlated` fills empty samples and a `hierarchy` takes some away, see
+            `mean_active`. Must stay at its default beside `zipf`, which has a sum of its own.
         feature_decay: ratio of the firing probabilities of successive features, in (0, 1]. Must
             stay at its default beside `zipf`.
         copula_strength: share of each feature's latent variance that is common to others, in
@@ -57,14 +63,14 @@ class Synthetic:
             mean share, and the root mean square correlation of a pair is then the same,
             `copula_strength / sqrt(copula_rank)`.
         copula_rank: number of common factors. Only read by `copula`.
-        zipf: firing probabilities by another law than `feature_decay`.
+        zipf: another law of the firing probabilities than `feature_decay`.
         hierarchy: trees in which a child fires only if its parent does.
         magnitudes: strengths that are not uniform in [0, 1].
         orthogonal: features are moved apart first.
         bias_norm: length of a random constant that is added to every sample; None adds none.
 
-    `correlated` is as published and takes no `zipf`, `hierarchy` or `magnitudes`. A mapping of
-    settings will do for these and for `orthogonal`, as `dataclasses.asdict` has it.
+    `correlated` is as published and takes no `zipf`, `hierarchy` or `magnitudes`. These and
+    `orthogonal` may also be given as mappings of their settings.
 
     Raises:
         ValueError: naming the argument, when a value is outside its range or does not fit another,
@@ -95,12 +101,8 @@ class Synthetic:
             allowed = "1 or more (a whole number)"
             value = check_whole(name, getattr(self, name), allowed, lambda v: v >= 1)
             object.__setattr__(self, name, value)
-        for name, allowed, ok in (
-            ("feature_decay", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
-            ("copula_strength", "from 0 to below 1 (a number)", lambda v: 0 <= v < 1),
-            ("avg_active", "above 0 (a number)", lambda v: v > 0),
-        ):
-            object.__setattr__(self, name, check_number(name, getattr(self, name), allowed, ok))
+        numbers = {"feature_decay": UP_TO_1, "copula_strength": BELOW_1, "avg_active": ABOVE_0}
+        check_number_fields(self, [(name, *rule) for name, rule in numbers.items()])
         self._check_parts()
         if self.zipf is None:
             self._check_sum()
@@ -145,7 +147,7 @@ class Synthetic:
 
 
 class Truth(NamedTuple):
-    """What is fixed about one data set once its seed is known.
+    """What is fixed about a data set once its seed is known.
 
     Attributes:
         F: ground-truth features, unit rows.
@@ -164,25 +166,21 @@ class Truth(NamedTuple):
     bias: Float[Array, "*seeds d_in"] | None = None
 
 
-def firing_probabilities(spec: Synthetic) -> Float[Array, " n_features"]:
-    """Probabilities asked for: `p_i = avg_active * decay^i / sum_j decay^j`, or those of `zipf`.
-
-    Each is at most 1.
-    """
+def firing_probabilities(spec: Synthetic) -> PerFeature:
+    """Probabilities asked for: `p_i = avg_active * decay^i / sum_j decay^j`, or those of `zipf`."""
     if spec.zipf is not None:
         return zipf_probabilities(spec.zipf, spec.n_features)
     weights = spec.feature_decay ** jnp.arange(spec.n_features, dtype=jnp.float32)
     return spec.avg_active * weights / weights.sum()
 
 
-def firing_rates(spec: Synthetic) -> Float[Array, " n_features"]:
+def firing_rates(spec: Synthetic) -> PerFeature:
     """How often features fire: `firing_probabilities`, less what a hierarchy takes away.
 
-    Exact for `uncorrelated`, and for `copula` without a hierarchy. Within one, `copula` is exact
-    for roots and for features that stand alone: correlation moves the rates of children, because a
-    parent and its children are proposed together more or less often than apart. For `correlated`
-    these are the rates before a batch's draw moves them. A strength that `magnitudes` rectifies to
-    0 is not left out.
+    Exact for `uncorrelated`, and for `copula` without a hierarchy; with one, `copula` is exact for
+    roots and features that stand alone, because correlation changes how often a parent and its
+    children are proposed together. For `correlated` these are the rates before a batch's draw moves
+    them. Strengths that `magnitudes` rectifies to 0 count as firing.
     """
     p = firing_probabilities(spec)
     return p if spec.hierarchy is None else rates(spec.hierarchy, proposals(spec.hierarchy, p))
@@ -203,16 +201,12 @@ def truth(spec: Synthetic, key: PRNGKeyArray) -> Truth:
     """Ground truth of one data set: features, firing probabilities, correlation structure.
 
     The features depend on the key, n_features and d_in alone, so data sets of different kinds with
-    one key share them. For `correlated`, A is symmetric with uniform entries,
-    (U + U^T) / 2; where its smallest eigenvalue is negative, 1.001 times its size is added to the
-    diagonal. The square root of A is taken from its eigenvectors, because a float32 Cholesky
-    factorisation is unstable that close to singular.
+    one key share them. For `correlated`, A is symmetric with uniform entries, (U + U^T) / 2; where
+    its smallest eigenvalue is negative, 1.001 times its size is added to the diagonal. The square
+    root of A is taken from its eigenvectors, because a float32 Cholesky factorisation is unstable
+    that close to singular.
 
     Of all this `orthogonal` costs most, 4 n_features d_in^2 operations for each of its steps.
-
-    Args:
-        spec: the data set.
-        key: the seed of the data set.
     """
     _, k_mixing = jax.random.split(key)
     n = spec.n_features
@@ -231,7 +225,7 @@ def truth(spec: Synthetic, key: PRNGKeyArray) -> Truth:
     p = firing_probabilities(spec)
     if spec.hierarchy is not None:
         p = proposals(spec.hierarchy, p)
-    # The two keys of the split may be what folding in 0 and 1 gives.
+    # From 2 on: folding in 0 and 1 may give the two keys of the split again.
     spread = bias = None
     if spec.magnitudes is not None:
         spread = spreads(spec.magnitudes, n, jax.random.fold_in(key, 2))
@@ -241,21 +235,10 @@ def truth(spec: Synthetic, key: PRNGKeyArray) -> Truth:
     return Truth(F=F, p=p, mixing=mixing, spread=spread, bias=bias)
 
 
-def copula_correlation(spec: Synthetic, t: Truth) -> Float[Array, "n_features n_features"]:
-    """Correlation matrix of the copula's latent Gaussian, `s W W^T + (1 - s) I` with unit diagonal.
-
-    W [n_features, rank] has unit rows and s is `copula_strength`, so features i and j are coupled
-    by s times the cosine of their loadings.
-    """
-    s = spec.copula_strength
-    return s * matmul(t.mixing, t.mixing.T) + (1 - s) * jnp.eye(t.mixing.shape[0])
-
-
 def _fires(
     spec: Synthetic, t: Truth, key: PRNGKeyArray, batch_size: int
-) -> tuple[Bool[Array, "batch n_features"], Float[Array, "batch n_features"]]:
-    """Which features fire, and for those that do a number uniform in [0, 1] that says how
-    strongly."""
+) -> tuple[Bool[Array, "batch n_features"], Codes]:
+    """Which features fire, and how strongly: a number uniform in [0, 1] for those that do."""
     shape = (batch_size, spec.n_features)
     k_common, k_own, k_strength = jax.random.split(key, 3)
     if spec.kind == "copula":
@@ -276,27 +259,19 @@ def _fires(
     return u < p, u / p
 
 
-def codes(
-    spec: Synthetic, t: Truth, key: PRNGKeyArray, batch_size: int
-) -> Float[Array, "batch n_features"]:
+def codes(spec: Synthetic, t: Truth, key: PRNGKeyArray, batch_size: int) -> Codes:
     """True feature activations of a batch of samples.
 
     - `uncorrelated`: independent Bernoulli(p_i).
     - `correlated`: one z ~ N(0, A) for the whole batch; probabilities Phi(z_i) p_i rescaled to the
       sum avg_active (a rare one above 1 always fires); a sample in which nothing fired gets one
       feature at random with strength 1.
-    - `copula`: per sample z ~ N(0, C) with C = `copula_correlation`; feature i fires where
-      z_i < Phi^-1(p_i), so its rate is exactly p_i and pairs co-fire with the bivariate normal
-      probability of their correlation.
+    - `copula`: per sample z ~ N(0, s W W^T + (1 - s) I), W the loadings [n_features, rank] of norm
+      1 and s `copula_strength`; feature i fires where z_i < Phi^-1(p_i), so its rate is exactly p_i
+      and pairs co-fire with the bivariate normal probability of their correlation.
 
-    Where there is a hierarchy, this is what is proposed, and `saejax.data.synthetic.hierarchy.gate`
-    decides what remains.
-
-    Args:
-        spec: the data set.
-        t: its ground truth.
-        key: randomness of this batch.
-        batch_size: number of samples.
+    With a hierarchy these are proposals, of which `saejax.data.synthetic.hierarchy.gate` keeps what
+    the forest allows.
     """
     k_fires, k_second = jax.random.split(key)
     active, strength = _fires(spec, t, k_fires, batch_size)
@@ -312,15 +287,9 @@ def codes(
     return c if spec.hierarchy is None else gate(spec.hierarchy, c, mean, k_second)
 
 
-def superpose(t: Truth, c: Float[Array, "batch n_features"]) -> Float[Array, "batch d_in"]:
-    """Samples that have these true activations, `x = codes @ F`, plus the bias where there is
-    one."""
-    x = matmul(c, t.F)
-    return x if t.bias is None else x + t.bias
-
-
 def sample(
     spec: Synthetic, t: Truth, key: PRNGKeyArray, batch_size: int
 ) -> Float[Array, "batch d_in"]:
-    """A batch of activations, `superpose` of `codes`. Arguments as in `codes`."""
-    return superpose(t, codes(spec, t, key, batch_size))
+    """A batch of samples `x = codes @ F`, plus the bias where there is one."""
+    x = matmul(codes(spec, t, key, batch_size), t.F)
+    return x if t.bias is None else x + t.bias

@@ -19,31 +19,24 @@ def synthsaebench_16k(scale: int = 1) -> Synthetic:
     | 64 | 256 | 2 | 96 | 2.9 | 0.259 |
 
     Mean active is `mean_active`; the largest overlap is the mean over features of the largest
-    |cosine| with another. Features and roots are divided by `scale`, d_in by its
-    square root, because the mean
-    number of active features of this Zipf law goes about with the root of the number of features.
+    |cosine| with another. Features and roots are divided by `scale`, d_in by its square root,
+    because the mean number of active features of this Zipf law goes about with the root of the
+    number of features.
 
     Kept: the highest and the lowest probability and the exponent, the shape of the trees and the
-        share
-    of features in them (two thirds), the strengths, and the correlation of a pair (root mean square
-    0.05). About kept: mean active / d_in, which falls from 4.5 to 3.0 percent. Not kept: features /
-    d_in, which falls from 21 to 2.7, and the overlap.
+    share of features in them (two thirds), the strengths, and the correlation of a pair (root mean
+    square 0.05). About kept: mean active / d_in, which falls from 4.5 to 3.0 percent. Not kept:
+    features / d_in, which falls from 21 to 2.7, and the overlap.
 
-    Two things are otherwise than published. The common factors have loadings N(0, 0.1^2) of rank 25
+    Two things differ from the publication. The common factors have loadings N(0, 0.1^2) of rank 25
     there; here `copula_strength` is 25 x 0.1^2 = 0.25, which has the same mean share of common
     variance and the same root mean square correlation, but the same share for every feature, where
     theirs spreads by 28 percent. And published figures are of one fixed draw of the features; here
     each seed has its own.
 
-    Many features fire less often than `zipf` asks, as published: siblings would have to fire more
-    often together than their parent, see `saejax.data.synthetic.hierarchy.proposals`. The firing
-    probabilities add up to 59.1 at full size, of which 34.5 remain.
-
-    Args:
-        scale: 1, 4, 16 or 64.
-
-    Raises:
-        ValueError: for any other scale.
+    Many features fire less often than `zipf` asks, as in the publication: siblings would have to
+    fire more often together than their parent, see `saejax.data.synthetic.hierarchy.proposals`. The
+    firing probabilities add up to 59.1 at full size, of which 34.5 remain.
 
     Source: arXiv 2602.14687, and the settings of its released second version.
     """

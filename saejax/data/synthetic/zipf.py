@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from saejax.core.checks import check_number_fields
+from saejax.core.checks import ABOVE_0, UP_TO_1, check_number_fields
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,6 @@ class Zipf:
         p_max: probability of feature 0, the most frequent.
         p_min: probability of the last feature.
 
-    Raises:
-        ValueError: naming the argument, when a value is outside its range.
-
     Source: "SynthSAEBench: Evaluating Sparse Autoencoders on Scalable Realistic Synthetic Data"
     (Chanin and Garriga-Alonso, 2026, arXiv 2602.14687), whose values are the defaults.
     """
@@ -29,14 +26,8 @@ class Zipf:
     p_min: float = 5e-4
 
     def __post_init__(self) -> None:
-        check_number_fields(
-            self,
-            (
-                ("exponent", "above 0 (a number)", lambda v: v > 0),
-                ("p_max", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
-                ("p_min", "above 0, up to 1 (a number)", lambda v: 0 < v <= 1),
-            ),
-        )
+        rules = (("exponent", *ABOVE_0), ("p_max", *UP_TO_1), ("p_min", *UP_TO_1))
+        check_number_fields(self, rules)
         if self.p_min > self.p_max:
             raise ValueError(f"p_min: got {self.p_min}, allowed: up to p_max={self.p_max}")
 

@@ -25,7 +25,7 @@ from saejax.core.files import write_bytes, write_text
 from saejax.core.machine import machine
 from saejax.core.precision import PRECISIONS
 from saejax.core.table import Table
-from saejax.experiments.benchmark import compare, goals, ours, pictures
+from saejax.experiments.benchmark import compare, goals, imports, ours, pictures
 from saejax.experiments.benchmark.growth import Growth
 from saejax.experiments.benchmark.problem import Shape, parse
 from saejax.experiments.benchmark.turns import product
@@ -82,6 +82,10 @@ class Asked(NamedTuple):
     peers: list[str]
     precisions: list[Any]
 
+flags.DEFINE_bool(
+    "imports", False, "Also what importing saejax costs beside jax and optax.", flag_values=FLAGS
+)
+
 
 def shapes(name: str) -> list[Shape]:
     """The shapes in a list flag, in the order of their numbers.
@@ -127,7 +131,7 @@ def check() -> Asked:
         ImportError: where a peer is not installed.
     """
     alone, grows, tasks = shapes("shapes"), growth(), shapes("peer_shapes")
-    if not alone and grows is None and not tasks:
+    if not alone and grows is None and not tasks and not FLAGS.imports:
         raise ValueError(
             "shapes: got none, allowed: one at least here, in growth or in peer_shapes"
         )
@@ -209,6 +213,10 @@ def _run(path: Path, asked: Asked) -> None:
         faded = pictures.fading(rows)
         if faded is not None:
             _picture(path, "fading", faded)
+    if FLAGS.imports:
+        costs = imports.cost(FLAGS.turns)
+        write_text(path / "imports.csv", costs.to_csv())
+        print(f"imports\n{costs}")
     if met:
         table = Table(met)
         write_text(path / "goals.csv", table.to_csv())

@@ -22,7 +22,7 @@ from saejax.training.chunk import State, train_steps
 from saejax.training.plan import Plan, Program
 from saejax.training.planning import make_plan
 from saejax.training.settings import Settings
-from saejax.training.state import start
+from saejax.training.state import Progress, start
 from saejax.training.sweep import Sweep
 
 # Share of the product's rate that the number of steps of a timed run is guessed from.
@@ -81,7 +81,7 @@ def measure(
         data_of(shape.d_in),
         Settings(steps=steps, eval_every=steps, batch_size=shape.batch, matmul_precision=precision),
     )
-    at, train = start(plan), _compiled(plan)
+    at, train = Progress(*start(plan)), _compiled(plan)
 
     def run() -> None:
         at.state = train(at.state, at.inputs, jnp.int32(0))
@@ -162,7 +162,7 @@ def prepare(problem: Problem, precision: Precision = "highest") -> Callable[[], 
         source,
         Settings(steps=steps, eval_every=steps, batch_size=shape.batch, matmul_precision=precision),
     )
-    at = start(plan)
+    at = Progress(*start(plan))
     same = jax.tree.map(
         lambda a: np.broadcast_to(a, (1, shape.cells, *a.shape)), public(problem.weights)
     )

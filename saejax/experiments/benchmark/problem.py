@@ -127,7 +127,11 @@ def judge(problem: Problem, trained: Sequence[Params]) -> dict[str, np.ndarray]:
     Returns:
         For each cell, on the held-out samples: `objective = mse + l1_loss`, its two terms, `l0`.
     """
-    measure = jax.jit(partial(measures.reconstruction, config=STANDARD))
+
+    @jax.jit
+    def measure(params: Params, x: jax.Array, l1: jax.Array) -> dict[str, jax.Array]:
+        return measures.reconstruction(measures.Subject(params, l1), measures.Samples(x))
+
     held_out = jax.device_put(problem.held_out)
     each = [measure(params, held_out, l1) for params, l1 in zip(trained, problem.l1, strict=True)]
     found = {name: np.array([m[name] for m in each], float) for name in ("mse", "l1_loss", "l0")}

@@ -1,5 +1,4 @@
-"""A dashboard as blocks of compressed data, small enough for a page and quick to decode in a
-browser.
+"""A dashboard as blocks of compressed data, small enough for a page and quick to decode there.
 
 block        content, little-endian, compressed (zlib), in base64
 meta         JSON: names, coordinates, sizes, labels, and the layout of the blocks of numbers
@@ -16,11 +15,11 @@ that what is active at all is 1 at least.
 import base64
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped, UInt8, UInt16, UInt32
+from jaxtyping import Bool, Float, Shaped, UInt16, UInt32
 
 from saejax.core.table import show
 from saejax.interpret.dashboard import Dashboard
@@ -35,14 +34,7 @@ Columns = Mapping[str, Shaped[np.ndarray, "latents ..."]]
 
 
 class Study(NamedTuple):
-    """What the pages of one viewer have in common.
-
-    Attributes:
-        title: heading of the index.
-        note: a sentence or two on the study.
-        run: what the notes of this viewer are kept under in the browser.
-        dead_threshold: a dead latent is never above it.
-    """
+    """What the pages of one viewer have in common; see `saejax.interpret.viewer.write_viewer`."""
 
     title: str
     note: str
@@ -53,27 +45,23 @@ class Study(NamedTuple):
 def blocks(board: Dashboard, study: Study) -> Iterator[tuple[str, str]]:
     """Names and contents of the blocks of one SAE, in the order in which a page needs them.
 
-    Args:
-        board: what is shown of it; must have passed `check_dashboard`.
-        study: what it has in common with the others.
+    The dashboard must have passed `check_dashboard`.
     """
-    d_sae = len(board.firings)
-    starts = range(0, d_sae, PER_CHUNK)
-    summary, first = _summary(board), _details(board, slice(0, PER_CHUNK))
+    starts = range(0, len(board.firings), PER_CHUNK)
+    summary, details = _summary(board), _details(board)
     runs, kept = shown_rows(board)
-    tokens = board.sample.tokens[kept]
     small = len(board.sample.vocabulary) <= 2**16
     sample = {
-        "tokens": tokens.astype(np.uint16 if small else np.uint32),
+        "tokens": board.sample.tokens[kept].astype(np.uint16 if small else np.uint32),
         "runs": runs,
         "bounds": board.sample.bounds.astype(np.uint32),
     }
+    layouts = {"summary": _layout(summary), "chunk": _layout(_chunk(board, details, 0))}
     meta = _meta(board, study) | {
         "perChunk": PER_CHUNK,
         "chunks": len(starts),
-        "layouts": {"summary": _layout(summary), "chunk": _layout(first)},
-        # The parts of the sample have lengths of their own; a layout has the numbers of each
-        # latent.
+        "layouts": layouts,
+        # In a layout lengths are those of one latent; here they are those of the whole arrays.
         "sample": [[name, array.dtype.str[1:], array.size] for name, array in _by_size(sample)],
     }
     yield "meta", pack_json(meta)
@@ -81,7 +69,7 @@ def blocks(board: Dashboard, study: Study) -> Iterator[tuple[str, str]]:
     yield "vocabulary", pack_json(board.sample.vocabulary)
     yield "sample", pack_arrays(sample)
     for i, start in enumerate(starts):
-        yield f"chunk-{i}", pack_arrays(_details(board, slice(start, start + PER_CHUNK)))
+        yield f"chunk-{i}", pack_arrays(_chunk(board, details, start))
 
 
 def pack(data: bytes) -> str:
@@ -91,18 +79,14 @@ def pack(data: bytes) -> str:
 
 def pack_json(value: Any) -> str:
     """A JSON value, packed; half of a surrogate pair is an escape in it, as JSON allows."""
-    return pack(
-        json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode()
-    )
+    text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return pack(text.encode())
 
 
 def pack_arrays(columns: Columns) -> str:
-    """Arrays one behind the other, packed, those of larger numbers first so that all are
-    aligned."""
-    parts = [
-        np.ascontiguousarray(a, a.dtype.newbyteorder("<")).tobytes() for _, a in _by_size(columns)
-    ]
-    return pack(b"".join(parts))
+    """Arrays one behind the other, packed, larger numbers first so that all are aligned."""
+    arrays = (a.astype(a.dtype.newbyteorder("<"), copy=False) for _, a in _by_size(columns))
+    return pack(b"".join(a.tobytes() for a in arrays))
 
 
 def quantised(
@@ -110,16 +94,9 @@ def quantised(
     highest: Float[np.ndarray, " latents"],
     steps: int,
 ) -> UInt16[np.ndarray, "latents *shape"]:
-    """Activations as whole numbers of steps of their latent's highest, `round(steps * a /
-    highest)`.
+    """Activations in steps of which each latent's highest has so many: `round(steps a / highest)`.
 
-    Args:
-        activations: 0 or more.
-        highest: of each latent.
-        steps: number of steps from 0 to the highest.
-
-    Returns:
-        0 for an activation of 0 alone: one above it is 1 step at least, for it is active.
+    Only an activation of 0 is 0 steps: one above it is 1 step at least, for it is active.
     """
     scale = np.where(highest > 0, highest, 1.0).astype(np.float64)
     shares = activations / scale.reshape(-1, *[1] * (activations.ndim - 1))
@@ -130,14 +107,13 @@ def quantised(
 def shown_rows(board: Dashboard) -> tuple[UInt32[np.ndarray, "runs 2"], Bool[np.ndarray, " rows"]]:
     """The rows of the sample that some context shows.
 
-    Returns:
-        First row and length of each run of successive rows, and whether each row is in one.
+    As first row and length of each run of successive rows, and as whether each row is in one.
     """
     bounds, n_rows = board.sample.bounds, len(board.sample.tokens)
-    at = np.unique(board.rows[board.rows >= 0])
-    sequence = np.searchsorted(bounds, at, "right") - 1
-    first = np.maximum(at - board.before, bounds[sequence])
-    end = np.minimum(at + board.after + 1, bounds[sequence + 1])
+    rows = np.unique(board.rows[board.rows >= 0])
+    sequence = np.searchsorted(bounds, rows, "right") - 1
+    first = np.maximum(rows - board.before, bounds[sequence])
+    end = np.minimum(rows + board.after + 1, bounds[sequence + 1])
     depth = np.bincount(first, minlength=n_rows + 1) - np.bincount(end, minlength=n_rows + 1)
     kept = np.cumsum(depth)[:-1] > 0
     edges = np.diff(kept.astype(np.int8), prepend=0, append=0)
@@ -155,6 +131,7 @@ def _layout(columns: Columns) -> list[list[Any]]:
 
 
 def _meta(board: Dashboard, study: Study) -> dict[str, Any]:
+    labels = sorted(board.labels.items())
     return {
         "name": board.name,
         "coords": [[str(name), show(value)] for name, value in board.coords.items()],
@@ -167,11 +144,9 @@ def _meta(board: Dashboard, study: Study) -> dict[str, Any]:
         "sequences": len(board.sample.bounds) - 1,
         "before": board.before,
         "after": board.after,
-        "groups": [[group.name, group.first, group.last] for group in board.groups],
+        "groups": [list(group) for group in board.groups],
         "elsewhere": [other.name for other in board.elsewhere],
-        "labels": [
-            [int(i), label.text, label.labeller] for i, label in sorted(board.labels.items())
-        ],
+        "labels": [[int(i), label.text, label.labeller] for i, label in labels],
         "fine": FINE,
         "coarse": COARSE,
     }
@@ -191,48 +166,45 @@ def _summary(board: Dashboard) -> dict[str, np.ndarray]:
 
 def _firing_tokens(board: Dashboard) -> UInt32[np.ndarray, "latents k"]:
     """Distinct tokens at which each latent fires, in the order of its first contexts."""
-    found = np.full((len(board.firings), TOP_TOKENS), NO_TOKEN, np.uint32)
-    group = board.groups[0] if board.groups else None
-    rows = board.rows[:, group.first : group.last] if group else board.rows[:, :0]
+    distinct = np.full((len(board.firings), TOP_TOKENS), NO_TOKEN, np.uint32)
+    strongest = slice(*board.groups[0][1:]) if board.groups else slice(0)
+    rows = board.rows[:, strongest]
     tokens = board.sample.tokens[np.maximum(rows, 0)]
-    for out, ids, present in zip(found, tokens, rows >= 0, strict=True):
-        distinct = list(dict.fromkeys(ids[present].tolist()))[:TOP_TOKENS]
-        out[: len(distinct)] = distinct
-    return found
+    for out, ids, present in zip(distinct, tokens, rows >= 0, strict=True):
+        first = list(dict.fromkeys(ids[present].tolist()))[:TOP_TOKENS]
+        out[: len(first)] = first
+    return distinct
 
 
-def _details(board: Dashboard, part: slice) -> dict[str, np.ndarray]:
-    effects, highest = board.effects, board.highest[part]
-    others: Sequence[Any] = board.elsewhere
-    activations = board.activations[part]
+def _details(board: Dashboard) -> dict[str, tuple[np.ndarray, str]]:
+    """The columns of the chunks as they are, and the types that they are kept in."""
+    effects, others, d_sae = board.effects, board.elsewhere, len(board.firings)
     return {
-        "rows": board.rows[part].astype(np.int32),
-        "histogram": board.histogram[part].astype(np.uint32),
-        "promoted": effects.promoted[part].astype(np.uint32),
-        "gains": effects.gains[part].astype(np.float32),
-        "suppressed": effects.suppressed[part].astype(np.uint32),
-        "losses": effects.losses[part].astype(np.float32),
-        "changes": effects.histogram[part].astype(np.uint32),
-        "span": effects.span[part].astype(np.float32),
-        "correlated": board.correlated.latents[part].astype(np.int32),
-        "correlation": board.correlated.values[part].astype(np.float32),
-        "neighbours": board.neighbours.latents[part].astype(np.int32),
-        "cosine": board.neighbours.values[part].astype(np.float32),
-        "elsewhere": _columns([o.latents[part] for o in others], highest).astype(np.int32),
-        "mcs": _columns([o.mcs[part] for o in others], highest).astype(np.float32),
-        "fired": quantised(activations[:, :, board.before], highest, FINE),
-        "around": _coarse(activations, highest),
+        "rows": (board.rows, "i4"),
+        "histogram": (board.histogram, "u4"),
+        "promoted": (effects.promoted, "u4"),
+        "gains": (effects.gains, "f4"),
+        "suppressed": (effects.suppressed, "u4"),
+        "losses": (effects.losses, "f4"),
+        "changes": (effects.histogram, "u4"),
+        "span": (effects.span, "f4"),
+        "correlated": (board.correlated.latents, "i4"),
+        "correlation": (board.correlated.values, "f4"),
+        "neighbours": (board.neighbours.latents, "i4"),
+        "cosine": (board.neighbours.values, "f4"),
+        "elsewhere": (np.reshape([other.latents for other in others], (-1, d_sae)).T, "i4"),
+        "mcs": (np.reshape([other.mcs for other in others], (-1, d_sae)).T, "f4"),
     }
 
 
-def _columns(
-    of_others: Sequence[Shaped[np.ndarray, " latents"]], like: Shaped[np.ndarray, " latents"]
-) -> Shaped[np.ndarray, "latents others"]:
-    """Side by side, also where there are none."""
-    return np.stack(of_others, axis=1) if of_others else np.empty((len(like), 0))
-
-
-def _coarse(
-    activations: Float[np.ndarray, "latents slots width"], highest: Float[np.ndarray, " latents"]
-) -> UInt8[np.ndarray, "latents slots width"]:
-    return quantised(activations, highest, COARSE).astype(np.uint8)
+def _chunk(
+    board: Dashboard, details: Mapping[str, tuple[np.ndarray, str]], start: int
+) -> dict[str, np.ndarray]:
+    """The details of the latents from one on, activations among them."""
+    part = slice(start, start + PER_CHUNK)
+    activations, highest = board.activations[part], board.highest[part]
+    return {
+        **{name: array[part].astype(kind) for name, (array, kind) in details.items()},
+        "fired": quantised(activations[:, :, board.before], highest, FINE),
+        "around": quantised(activations, highest, COARSE).astype(np.uint8),
+    }

@@ -1,12 +1,10 @@
 """The folder of a viewer: an index of the sweep and a page for each of its SAEs."""
 
-import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from saejax.core.checks import check_number
-from saejax.core.files import write_text
+from saejax.core.files import check_new_folder, part_folder, settle, write_text
 from saejax.interpret.dashboard import Dashboard
 from saejax.interpret.viewer.checks import check_dashboard
 from saejax.interpret.viewer.encoding import Study, blocks
@@ -34,8 +32,8 @@ def write_viewer(
         title: heading of the index.
         dead_threshold: what a dead latent is never above, as the pages say it.
         note: a sentence or two on the study, shown on every page.
-        run: what readers' notes on latents are kept under in their browser; default: the title. A
-            viewer that is made again under the same name shows the notes of the earlier one.
+        run: readers' notes on latents are kept under this name in their browser; default: the
+            title. A viewer made again under the same name shows the notes of the earlier one.
 
     Returns:
         Path of the index.
@@ -47,32 +45,14 @@ def write_viewer(
             at all.
     """
     path = Path(folder)
-    _check_free(path)
+    check_new_folder(path)
     threshold = check_number("dead_threshold", dead_threshold, "0 or more", lambda v: v >= 0)
     study = Study(title, note, title if run is None else run, threshold)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    part.mkdir()
-    try:
+    with part_folder(path) as part:
         entries = _write_pages(part, dashboards, study)
         write_text(part / "index.html", index_page(entries, study))
-        if path.exists():
-            # Fails where something has come into it meanwhile.
-            path.rmdir()
-        part.rename(path)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
+        settle(part, path)
     return path / "index.html"
-
-
-def _check_free(path: Path) -> None:
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        what = "holds other files" if path.is_dir() else "is a file"
-        raise FileExistsError(
-            f"folder: got {str(path)!r}, which {what} already; allowed: a folder that is new "
-            "or empty (nothing is ever overwritten)"
-        )
 
 
 def _write_pages(folder: Path, dashboards: Iterable[Dashboard], study: Study) -> list[Entry]:
@@ -83,10 +63,10 @@ def _write_pages(folder: Path, dashboards: Iterable[Dashboard], study: Study) ->
     linked: dict[str, tuple[int, str]] = {}
     for board in dashboards:
         check_dashboard(board)
-        if board.name.lower() in written:
+        if twin := written.get(board.name.lower()):
             raise ValueError(
-                f"name: got {board.name!r} and {written[board.name.lower()]!r}, allowed: names "
-                "that differ in more than case"
+                f"name: got {board.name!r} and {twin!r}, allowed: names that differ in more than "
+                "case"
             )
         written[board.name.lower()] = board.name
         for other in board.elsewhere:
@@ -94,19 +74,15 @@ def _write_pages(folder: Path, dashboards: Iterable[Dashboard], study: Study) ->
             linked[other.name] = max(link, linked.get(other.name, link))
         write_text(folder / f"{board.name}.html", sae_page(board.name, blocks(board, study), study))
         entries.append(entry(board))
-        # Else it would stay while the next one is made.
+        # Else it would stay in memory while the next one is made.
         del board
     if not entries:
         raise ValueError("dashboards: got none, allowed: one or more")
     sizes = {e.name: e.latents for e in entries}
     for name, (latent, by) in linked.items():
         if latent >= sizes.get(name, 0):
+            allowed = ", ".join(f"0 to {n - 1} of {sae}" for sae, n in sizes.items())
             raise ValueError(
-                f"elsewhere of {by}: got latent {latent} of {name}, allowed: "
-                f"{_sizes_in_words(sizes)}"
+                f"elsewhere of {by}: got latent {latent} of {name}, allowed: {allowed}"
             )
     return entries
-
-
-def _sizes_in_words(sizes: dict[str, int]) -> str:
-    return ", ".join(f"0 to {n - 1} of {name}" for name, n in sizes.items())

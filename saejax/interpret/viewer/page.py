@@ -9,17 +9,8 @@ from string import Template
 
 from saejax.interpret.viewer.encoding import Study
 
-# In this order they are one script.
-SCRIPTS = (
-    "data.js",
-    "tokens.js",
-    "charts.js",
-    "notes.js",
-    "list.js",
-    "contexts.js",
-    "feature.js",
-    "main.js",
-)
+# The script of an SAE's page is these files in this order.
+SCRIPTS = ("data", "tokens", "charts", "notes", "list", "contexts", "feature", "main")
 # These come before the script, so that it can show the list while the rest is still being read.
 FIRST = ("meta", "summary", "vocabulary")
 
@@ -30,8 +21,9 @@ def asset(name: str) -> str:
 
 
 def script(names: Sequence[str]) -> str:
-    """Files of one scope as one script, whose names no other script can see."""
-    return "(() => {\n'use strict';\n" + "\n".join(map(asset, names)) + "\n})();"
+    """Assets, named without .js, as one script whose names no other script can see."""
+    code = "\n".join(asset(f"{name}.js") for name in names)
+    return f"(() => {{\n'use strict';\n{code}\n}})();"
 
 
 def text(value: str) -> str:
@@ -40,8 +32,7 @@ def text(value: str) -> str:
 
 
 def policy(style: str, code: str) -> str:
-    """The content security policy of a page: this style and this script, no other, and no
-    network."""
+    """The content security policy of a page: this style, this script, no other, and no network."""
     return (
         f"default-src 'none'; script-src '{_digest(code)}'; style-src '{_digest(style)}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
@@ -49,19 +40,11 @@ def policy(style: str, code: str) -> str:
 
 
 def _digest(content: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode("utf-8")).digest()).decode(
-        "ascii"
-    )
+    return "sha256-" + base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
 
 
 def sae_page(name: str, blocks: Iterable[tuple[str, str]], study: Study) -> str:
-    """The page of one SAE.
-
-    Args:
-        name: of the SAE.
-        blocks: its data, as `encoding.blocks` has it.
-        study: what it has in common with the others.
-    """
+    """The page of one SAE, with its data as `encoding.blocks` has it."""
     style, code = asset("style.css"), script(SCRIPTS)
     first, rest = [], []
     for block, content in blocks:

@@ -1,7 +1,7 @@
 """Architectures side by side: what each reaches at the same sparsity."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
@@ -53,39 +53,29 @@ def at_sparsity(
                 i = names.index(name)
                 order = np.argsort(line.l0)
                 bars = line.spread[order] if n_seeds > 1 else None
-                ax.errorbar(
-                    line.l0[order],
-                    line.mean[order],
-                    bars,
-                    label=name,
-                    capsize=2,
-                    lw=1.4,
-                    color=colours[i % len(colours)],
-                    marker=MARKERS[i % len(MARKERS)],
-                    ms=5,
-                )
+                look = {"color": colours[i % len(colours)], "marker": MARKERS[i % len(MARKERS)]}
+                x, y = line.l0[order], line.mean[order]
+                ax.errorbar(x, y, bars, label=name, capsize=2, lw=1.4, ms=5, **look)
             if l0 is not None and dataset in l0:
                 ax.axvline(l0[dataset], color="0.4", ls=":", lw=1)
             logarithmic(ax, "x")
-            ax.set_title(
-                f"{title_of(metric)}, {dataset}" if len(panels) > 1 else title_of(metric),
-                fontsize=9,
-            )
+            of = f", {dataset}" if len(panels) > 1 else ""
+            ax.set_title(title_of(metric) + of, fontsize=9)
             ax.set_xlabel("L0: active latents in a sample", fontsize=8.5)
             ax.tick_params(labelsize=7.5)
             ax.grid(alpha=0.25, which="both")
-    handles, labels = _legend(axes.ravel().tolist())
-    fig.legend(handles, labels, title="architecture", loc="outside right center", fontsize=8)
+    found: dict[str, Any] = {}
+    for ax in axes.ravel():
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    fig.legend(
+        list(found.values()),
+        list(found),
+        title="architecture",
+        loc="outside right center",
+        fontsize=8,
+    )
     seeds = f"; bars: ± sd over {n_seeds} seeds" if n_seeds > 1 else ""
     dotted = "; dotted: true features in a sample" if l0 else ""
     fig.suptitle(f"Architectures at the same sparsity{words}{dotted}{seeds}", fontsize=10.5)
     return fig
-
-
-def _legend(axes: Sequence) -> tuple[list, list[str]]:
-    """Every line's handle and label once."""
-    found: dict[str, object] = {}
-    for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            found.setdefault(label, handle)
-    return list(found.values()), list(found)

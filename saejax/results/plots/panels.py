@@ -1,5 +1,4 @@
-"""What pictures with several panels share: their grid, and numbers of single seeds with
-intervals."""
+"""What pictures with several panels share: their grid, and single seeds with intervals."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

@@ -1,85 +1,37 @@
-"""Pictures: arrays in, matplotlib Figures out; no paths, no global state."""
+"""Heat maps, curves and frontiers of a sweep: arrays in, matplotlib Figures out."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 
+from saejax.metrics.catalogue import described
 from saejax.results.plots.figure import Figure
 
-
-class Style(NamedTuple):
-    """Title, note under it, colour map, number format, logarithmic colour scale."""
-
-    title: str
-    note: str = ""
-    cmap: str = "viridis"
-    spec: str = ".3g"
-    log: bool = False
-
-
-# Metrics between 0 and 1, shown on that scale.
-SHARES = ("live_to_true", "mcc", "uniqueness", "precision", "recall", "f1")
 # What the columns of a heat map are called.
 COLUMNS = {"l1": "L1 coefficient", "k": "k: active latents of a sample"}
-_UP, _DOWN = "threshold crossed upwards", "threshold crossed downwards"
-_STYLE = {
-    "mmcs_true_to_dict": Style(
-        "MMCS with the true features", "1 = every true feature was found", spec=".2f"
-    ),
-    "mmcs_dict_to_true": Style(
-        "MMCS of the dictionary's latents", "1 = every latent is a true feature", spec=".2f"
-    ),
-    "live_to_true": Style(
-        "Live latents: best cosine with a true feature",
-        "1 = every live latent is a true feature",
-        spec=".2f",
-    ),
-    "mmcs_to_next_larger": Style(
-        "MMCS with the next larger dictionary", "1 = it finds the same latents again", spec=".2f"
-    ),
-    "mse": Style("Reconstruction error (mse)", "lower is better", "magma_r", ".1e", True),
-    "l1_loss": Style("L1 loss", "l1 x sparsity, part of the objective", "magma_r", ".1e", True),
-    "l0": Style("L0", "active latents in a sample", "magma_r", ".1f", True),
-    "fvu": Style("Fraction of variance unexplained", "lower is better", "magma_r", ".2f"),
-    "dead_latents": Style(
-        "Dead latents", "never active on the evaluation batches", "magma_r", ".0f", True
-    ),
-    "mcc": Style(
-        "Mean correlation coefficient",
-        "cosine of latents and features paired one to one",
-        spec=".2f",
-    ),
-    "uniqueness": Style("Uniqueness", "1 = no two latents share a feature", spec=".2f"),
-    "precision": Style(
-        "Precision of firing", "when a latent fires, its feature is there", spec=".2f"
-    ),
-    "recall": Style("Recall of firing", "when a feature is there, its latent fires", spec=".2f"),
-    "f1": Style("F1 of firing", "harmonic mean of precision and recall", spec=".2f"),
-    "represented": Style("Features represented", "best cosine above the threshold", spec=".0f"),
-    "learned": Style("Features learned", f"{_UP}, over all evaluations", spec=".0f"),
-    "unlearned": Style("Features unlearned", f"{_DOWN}, over all evaluations", "magma_r", ".0f"),
-}
+
+
+def called(axis: str) -> str:
+    """What l1 or k is called in a sentence."""
+    return {"l1": "L1"}.get(axis, axis)
 
 
 def title_of(metric: str) -> str:
     """Name of a metric in a picture."""
-    return _STYLE[metric].title if metric in _STYLE else metric
+    return described(metric).title
 
 
-def _norm(values: np.ndarray, metric: str) -> Normalize:
+def _norm(values: np.ndarray, scale: str) -> Normalize:
     finite = values[np.isfinite(values)]
     positive = finite[finite > 0]
-    if finite.size == 0:
+    if finite.size == 0 or scale == "share":
         return Normalize(0, 1)
     low, high = float(finite.min()), float(finite.max())
-    if metric.startswith("mmcs") or metric in SHARES:
-        return Normalize(0, 1)
-    if metric == "dead_latents":
+    if scale == "count":
         return SymLogNorm(linthresh=1, vmin=0, vmax=max(high, 1))
-    if metric in _STYLE and _STYLE[metric].log and positive.size and high > positive.min():
+    if scale == "log" and positive.size and high > positive.min():
         return LogNorm(float(positive.min()), high, clip=True)  # 0 has the smallest one's colour
     return Normalize(min(low, 0), high if high > low else low + 1)
 
@@ -93,11 +45,11 @@ def heatmaps(
     words: str = "",
     axis: str = "l1",
 ) -> Figure:
-    """Heat maps of one metric over ratio (down) and l1 or k (to the right), side by side, one
-    scale.
+    """Heat maps of a metric over ratio (down) and l1 or k (to the right), side by side.
 
     Args:
-        panels: title -> mean and spread over seeds, both [ratio, l1]; NaN cells stay grey.
+        panels: title -> mean and spread over seeds, both [ratio, l1]; NaN cells stay grey. All have
+            one scale of colours.
         ratios: labels of the rows.
         l1: labels of the columns, which are values of `axis`.
         metric: sets title, colours and number format.
@@ -105,9 +57,10 @@ def heatmaps(
         words: which cells these are, for the heading.
         axis: "l1", or "k" for architectures that set the number of active latents.
     """
-    style = _STYLE.get(metric, Style(metric))
-    cmap = colormaps[style.cmap].with_extremes(bad="0.88")
-    norm = _norm(np.concatenate([mean.ravel() for mean, _ in panels.values()]), metric)
+    row = described(metric)
+    name_of_map = "magma_r" if row.larger_is_better is False else "viridis"
+    cmap = colormaps[name_of_map].with_extremes(bad="0.88")
+    norm = _norm(np.concatenate([mean.ravel() for mean, _ in panels.values()]), row.scale)
     width = max(3.6, 0.72 * len(l1) + 1.2)
     height = max(3.0, 0.46 * len(ratios) + 1.5)
     fig = Figure(figsize=(width * len(panels) + 0.9, height), layout="constrained")
@@ -122,32 +75,20 @@ def heatmaps(
         for i, j in np.ndindex(mean.shape):
             if not np.isfinite(mean[i, j]):
                 continue
-            text = format(mean[i, j], style.spec) if mean[i, j] else "0"
+            text = format(mean[i, j], row.digits) if mean[i, j] else "0"
             if n_seeds > 1 and np.isfinite(spread[i, j]):
-                text += f"\n±{format(spread[i, j], style.spec)}"
+                text += f"\n±{format(spread[i, j], row.digits)}"
             red, green, blue, _ = cmap(norm(mean[i, j]))
             dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-            ax.text(
-                j,
-                i,
-                text,
-                ha="center",
-                va="center",
-                fontsize=7 if n_seeds > 1 else 8,
-                color="white" if dark else "black",
-            )
+            size, colour = 7 if n_seeds > 1 else 8, "white" if dark else "black"
+            ax.text(j, i, text, ha="center", va="center", fontsize=size, color=colour)
     axes[0].set_ylabel("dictionary ratio")
     if image is not None:
         fig.colorbar(image, ax=list(axes), shrink=0.9)
     seeds = f"; mean ± sd over {n_seeds} seeds" if n_seeds > 1 else ""
-    title = f"{style.title} ({words})" if words else style.title
-    fig.suptitle(f"{title}\n{style.note}{seeds}", fontsize=10.5)
+    title = f"{row.title} ({words})" if words else row.title
+    fig.suptitle(f"{title}\n{row.note}{seeds}", fontsize=10.5)
     return fig
-
-
-def _called(axis: str) -> str:
-    """How a legend calls l1 or k."""
-    return {"l1": "L1"}.get(axis, axis)
 
 
 def _value(axis: str, value: float) -> str:
@@ -167,10 +108,10 @@ def beside_published(
 
     Args:
         ours: [ratio, l1].
-        theirs: [ratio, l1].
-        ratios: labels of the rows.
-        l1: labels of the columns.
-        metric: as in `heatmaps`.
+        theirs: likewise.
+        ratios: as in `heatmaps`.
+        l1: likewise.
+        metric: likewise.
         correlation: Spearman's, shown in the heading of our panel.
     """
     none = np.full_like(ours, np.nan)
@@ -198,12 +139,12 @@ def curves(
         steps: [n_eval].
         mean: [n_eval, ratio, l1], over seeds.
         spread: likewise its standard deviation, drawn as a band; NaN draws none.
-        ratios: titles of the panels.
-        l1: labels of the lines.
+        ratios: a panel each.
+        l1: a line each, values of `axis`.
         title: of the figure.
         ylabel: what is measured, with its unit.
         n_seeds: how many seeds the mean is over.
-        axis: what the lines differ in, "l1" or "k".
+        axis: "l1" or "k".
     """
     columns = min(4, len(ratios))
     rows = -(-len(ratios) // columns)
@@ -229,13 +170,7 @@ def curves(
             ax.tick_params(labelbottom=True)
         ax.tick_params(labelsize=7.5)
     handles, labels = axes[0, 0].get_legend_handles_labels()
-    fig.legend(
-        handles,
-        labels,
-        title=axis.upper() if axis == "l1" else axis,
-        loc="outside right center",
-        fontsize=8,
-    )
+    fig.legend(handles, labels, title=called(axis), loc="outside right center", fontsize=8)
     seeds = f" (mean ± sd over {n_seeds} seeds)" if n_seeds > 1 else ""
     fig.suptitle(title + seeds, fontsize=11)
     return fig
@@ -276,9 +211,6 @@ def frontier(
     axes[0].tick_params(labelleft=True)
     handles, labels = axes[0].get_legend_handles_labels()
     fig.legend(handles, labels, title="ratio", loc="outside right center", fontsize=8)
-    fig.suptitle(
-        "Sparsity against reconstruction: lower left is better; larger dots, larger "
-        f"{_called(axis)}",
-        fontsize=11,
-    )
+    title = "Sparsity against reconstruction: lower left is better; larger dots, larger "
+    fig.suptitle(title + called(axis), fontsize=11)
     return fig

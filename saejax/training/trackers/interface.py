@@ -10,7 +10,7 @@ import numpy as np
 
 from saejax.results.axes import AXES, TRAINED
 from saejax.results.result import Result
-from saejax.results.workdir import SAME, Coords, cell_name
+from saejax.results.workdir import IDENTITY, Coords, cell_name
 
 
 @runtime_checkable
@@ -56,16 +56,15 @@ class Tracker(Protocol):
 
 
 def fingerprint(run: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that are the same for a run that goes on, and others for another
-    run.
+    """Twelve hexadecimal digits, the same for a run that goes on, others for another run.
 
-    The head of the SHA-256 of what makes a run the same run (`saejax.results.workdir.SAME`), as
+    The head of the SHA-256 of what makes a run the same run (`saejax.results.workdir.IDENTITY`), as
     JSON.
 
     Args:
         run: what `run.json` holds.
     """
-    same = json.dumps({name: run.get(name) for name in SAME}, sort_keys=True)
+    same = json.dumps({name: run.get(name) for name in IDENTITY}, sort_keys=True)
     return hashlib.sha256(same.encode()).hexdigest()[:12]
 
 
