@@ -71,6 +71,7 @@ define(
     size=(2048, "Side of the square matrices of the plain product."),
 )
 define(FLAGS, float, seconds=(1.0, SECONDS))
+define(FLAGS, bool, imports=(False, "Also what importing saejax costs beside jax and optax."))
 
 
 class Asked(NamedTuple):
@@ -81,10 +82,6 @@ class Asked(NamedTuple):
     tasks: list[Shape]
     peers: list[str]
     precisions: list[Any]
-
-flags.DEFINE_bool(
-    "imports", False, "Also what importing saejax costs beside jax and optax.", flag_values=FLAGS
-)
 
 
 def shapes(name: str) -> list[Shape]:
