@@ -2,6 +2,7 @@
 SciPy."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -31,12 +32,10 @@ SEEDS = (4, 2**32 - 1)
 def trained_on():
     """The first three batches of every seed of a sweep, and its features."""
     plan = make_plan(Sweep(seeds=SEEDS, ratio=1, l1=0.1), SPEC, Settings(batch_size=BATCH))
-    state = start(plan)
-    one = jax.jit(
-        lambda step: draw(plan.sources, state.arrays, state.seeds, "batches", step, BATCH)
-    )
+    _, inputs = start(plan)
+    one = jax.jit(partial(draw, plan.program, inputs, "batches"))
     batches = [one(jnp.int32(step)) for step in range(3)]
-    return np.concatenate(batches, axis=1), np.asarray(features(plan.sources, state.arrays))
+    return np.concatenate(batches, axis=1), np.asarray(features(plan.program, inputs))
 
 
 @pytest.mark.parametrize("seed", SEEDS)

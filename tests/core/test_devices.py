@@ -108,6 +108,10 @@ def alone(tmp_path_factory):
     return path
 
 
+# Adam's first steps are as large for a gradient near 0, which is mostly rounding, as for any other.
+ROUNDED = {"rtol": 1e-3, "atol": 1e-3}
+
+
 def assert_same(path, alone, history_from=0):
     """Results up to rounding."""
     result, expected = load(path), load(alone)
@@ -122,9 +126,9 @@ def assert_same(path, alone, history_from=0):
             if values is None:
                 assert ours[name] is None
             else:
-                np.testing.assert_allclose(ours[name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+                np.testing.assert_allclose(ours[name], values, **ROUNDED, err_msg=name)
         film, expected_film = (r.load_snapshots(index) for r in (result, expected))
-        np.testing.assert_allclose(film.W_dec, expected_film.W_dec, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(film.W_dec, expected_film.W_dec, **ROUNDED)
         np.testing.assert_array_equal(film.alive, expected_film.alive)
 
 

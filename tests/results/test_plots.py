@@ -13,6 +13,7 @@ from saejax.experiments.baselines import figures as baselines_figures
 from saejax.experiments.tokens import figures as tokens_figures
 from saejax.experiments.toy3d import figures as toy3d_figures
 from saejax.experiments.toy3d.figures import DEAD, LIVE
+from saejax.results.plots.panels import Intervals
 
 pytestmark = pytest.mark.filterwarnings("error")
 nan = np.nan
@@ -59,9 +60,11 @@ CASES = {
         {"a": np.array([[1.0], [0.0]])}, ["3"], ["x", "y"]
     ),
     "own rates": lambda: tokens_figures.own_rates(
-        *np.full((3, 2, 3), 0.5), ["a", "b", "c"], [0.1, 1.0], 9
+        Intervals(*np.full((3, 3, 2), 0.5)), ["a", "b", "c"], [0.1, 1.0], 9
     ),
-    "own rate of one": lambda: tokens_figures.own_rates(*np.ones((3, 1, 1)), ["a"], [0.1], 1),
+    "own rate of one": lambda: tokens_figures.own_rates(
+        Intervals(*np.ones((3, 1, 1))), ["a"], [0.1], 1
+    ),
     "against l1": lambda: tokens_figures.against_l1(
         {"a": (np.array([3.0, nan, 1]), np.array([0.1, nan, nan])), "b": (np.ones(3), np.zeros(3))},
         [0.1, 0.0, 1.0],
@@ -203,15 +206,16 @@ def test_responses_are_shares_of_each_latents_largest_activation():
 
 
 def test_own_rates_stand_group_by_group_with_their_intervals():
-    share = np.array([[0.25, 1.0, 0.0], [0.5, 0.75, 0.1]])
+    share = np.array([[0.25, 0.5], [1.0, 0.75], [0.0, 0.1]])
     figure = tokens_figures.own_rates(
-        share, share / 2, (1 + share) / 2, ["a", "b", "c"], [0.01, 0.1], 4
+        Intervals(share, share / 2, (1 + share) / 2), ["a", "b", "c"], [0.01, 0.1], 4
     )
     ax = figure.axes[0]
-    np.testing.assert_allclose(ax.images[0].get_array(), share.T)
+    np.testing.assert_allclose(ax.images[0].get_array(), share)
     assert texts(ax)[0] == "25 %\n(12 to 62)"
-    assert texts(ax)[3] == "50 %\n(25 to 75)"
-    alone = tokens_figures.own_rates(share, share, share, ["a", "b", "c"], [0.01, 0.1], 1).axes[0]
+    assert texts(ax)[1] == "50 %\n(25 to 75)"
+    same = Intervals(share, share, share)
+    alone = tokens_figures.own_rates(same, ["a", "b", "c"], [0.01, 0.1], 1).axes[0]
     assert texts(alone)[0] == "25 %"
 
 

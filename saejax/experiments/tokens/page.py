@@ -167,7 +167,7 @@ def _latents(page: Page, result: Result, table: TokenTable, cells: Cells) -> Non
     for s, j in np.argwhere(cells.trained):
         live = (i for i in order[s, j] if cells.h[s, j, :, i].max() > 0)
         where = {"seed": seeds[s], "l1": l1[j]}
-        rows += [where | _row(cells, s, j, int(i), table) for i in live]
+        rows += [where | _row(cells, int(s), int(j), int(i), table) for i in live]
     page.paragraph(
         "Each live latent, the group that it separates (the one of largest purity where there are "
         "several) with purity and gap (the distance of the group from the other tokens, in units "

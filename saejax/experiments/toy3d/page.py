@@ -185,4 +185,4 @@ def _film(result: Result, ratio: float, l1: float, title: str) -> bytes:
     taken = result.snapshots(ratio=ratio, l1=l1, seed=result.coords["seed"][0])
     parts = taken.W_dec, taken.alive, _scores(F, taken), taken.steps
     chosen = figures.film_steps(taken.steps)
-    return gif.encode(figures.film(F, *(part[chosen] for part in parts), title=title))
+    return gif.encode(figures.film(F, *(part[chosen] for part in parts), title))

@@ -31,13 +31,13 @@ TINY = [
 @pytest.fixture
 def drawn(monkeypatch):
     """Arguments of every picture of responses, which is drawn all the same."""
-    arguments_of, draw = [], page_of_tokens.plots.responses
+    arguments_of, draw = [], page_of_tokens.figures.responses
 
     def responses(*arguments):
         arguments_of.append(arguments)
         return draw(*arguments)
 
-    monkeypatch.setattr(page_of_tokens.plots, "responses", responses)
+    monkeypatch.setattr(page_of_tokens.figures, "responses", responses)
     return arguments_of
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from saejax import Synthetic, load, report
 from saejax.analysis import baseline_fits
-from saejax.experiments.common import command
+from saejax.experiments.common import command, study
 from saejax.experiments.toy3d import __main__ as toy3d
 from saejax.experiments.toy3d import figures as toy3d_figures
 from saejax.experiments.toy3d import gif
@@ -345,6 +345,6 @@ def test_ctrl_c_while_the_page_is_drawn_says_where_the_results_are(
     monkeypatch.setattr(
         toy3d.command, "train", lambda *_, workdir, **__: load(copy(finished[0], Path(workdir)))
     )
-    monkeypatch.setattr(toy3d.report, "write", write)
+    monkeypatch.setattr(study.report, "write", write)
     with pytest.raises(SystemExit, match=f"^interrupted; what was measured so far is in {path}"):
         toy3d.main(parse(*TINY, f"--workdir={path}"))
