@@ -76,12 +76,7 @@ def measure(
       their best cosines: positive where common features are represented better; NaN for equal
       probabilities.
 
-    Args:
-        method: one of `saejax.analysis.baselines.METHODS`.
-        x: samples.
-        t: ground truth behind them.
-        seed: of the method's start.
-        max_iter: as in `saejax.analysis.baselines.fit`, which also says what is raised.
+    t is the ground truth behind the samples x; the rest is as in `saejax.analysis.baselines.fit`.
     """
     F = np.asarray(t.F)
     started = time.perf_counter()
@@ -116,23 +111,14 @@ def rarity_correlation(
 
 
 class Comparison(NamedTuple):
-    """Which fits a comparison of methods makes.
+    """Which fits a comparison of methods makes."""
 
-    Attributes:
-        specs: the data sets by name.
-        methods: of `saejax.analysis.baselines.METHODS`.
-        seeds: each with features and samples of its own.
-        sizes: numbers of samples that every method is fitted to.
-        kmeans_sizes: further ones for k-means alone.
-        batch_size: see `samples_of`.
-    """
-
-    specs: Mapping[str, Synthetic]
+    specs: Mapping[str, Synthetic]  # the data sets by name
     methods: Sequence[Method]
-    seeds: Sequence[int]
-    sizes: Sequence[int]
-    kmeans_sizes: Sequence[int]
-    batch_size: int
+    seeds: Sequence[int]  # each with features and samples of its own
+    sizes: Sequence[int]  # numbers of samples that every method is fitted to
+    kmeans_sizes: Sequence[int]  # further ones for k-means alone
+    batch_size: int  # see `samples_of`
 
     def methods_at(self, n: int) -> list[Method]:
         """The methods that are fitted to `n` samples."""

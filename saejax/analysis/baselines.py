@@ -3,15 +3,16 @@
 All but PCA, which studies of the core installation draw too, need the extra [studies].
 """
 
-import importlib
 import warnings
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Float32
 from scipy.spatial.distance import cdist
+
+from saejax.core.checks import check_choice
+from saejax.core.extras import require
 
 Method = Literal["kmeans", "kmedoids", "pca", "ica"]
 METHODS: tuple[Method, ...] = get_args(Method)
@@ -34,17 +35,6 @@ class Fit:
     converged: bool
     iterations: int | None
     message: str
-
-
-def require(module: str, package: str, what: str) -> ModuleType:
-    """A module of the extra [studies], or an ImportError that says how to install its package."""
-    try:
-        # Warnings of a package that loads would seem to be about the fit.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise ImportError(f'{what} needs {package}: pip install "saejax[studies]"') from error
 
 
 def as_samples(x: Float[np.ndarray, "n d_in"]) -> Float32[np.ndarray, "n d_in"]:
@@ -75,9 +65,8 @@ def fit(
     """Dictionary of a baseline method.
 
     - `kmeans`: the centres of Lloyd's algorithm from one k-means++ start. Converged when one more
-      iteration moves the centres by no more than scikit-learn's tolerance (summed squares at most
-      1e-4 of the mean variance of a coordinate). Duplicate samples can leave fewer distinct centres
-      than asked for, with a message.
+      iteration moves them within scikit-learn's tolerance (summed squares at most 1e-4 of the mean
+      variance of a coordinate). Duplicate samples can leave fewer centres, with a message.
     - `kmedoids`: the samples that FasterPAM chooses on Euclidean distances from a random start; an
       all-zero sample may be one of them. Converged when no swap lowers the loss. The distance
       matrix takes 12 bytes n^2 while it is made.
@@ -91,29 +80,27 @@ def fit(
       divides by the sign of what the first column of x has in each direction, and can fail where
       that is 0.
 
-    MMCS compares signed cosines, and a feature's own sign matters because its strengths are not
-    negative. Centres and medoids have the sign of the data. Axes and independent components are
-    defined up to sign, and one that points away from its feature counts for nothing:
+    MMCS compares signed cosines. Centres and medoids have the sign of the data. Axes and
+    independent components are defined up to sign, and one that points away from its feature counts
+    for nothing:
 
     - `pca` has scikit-learn's convention, the entry of largest absolute value is positive, which
       has nothing to do with the features.
-    - `ica` has the sign that FastICA ends with, which the seed decides; about half of the
-      components point away. `np.linalg.pinv(dictionary).T` are the rows of its unmixing matrix
-      (`components_`), another set of directions with the same signs.
+    - `ica` has the sign that FastICA ends with, which the seed decides; about half point away.
+      `np.linalg.pinv(dictionary).T` are the rows of its unmixing matrix (`components_`).
 
     All but `pca` are random in the seed. With several threads k-means sums in no fixed order, so
     its results repeat up to rounding.
 
     Args:
         method: one of METHODS.
-        x: samples.
+        x: samples, [n, d_in].
         n_components: rows of the dictionary that are asked for.
         seed: of the start. Not read by `pca`.
         max_iter: iterations of the library at most; None is the library's own default: 300, 100 and
             200 for `kmeans`, `kmedoids` and `ica`. Not read by `pca`.
 
-    Returns:
-        The fit. Where the library fails numerically it has no rows, and the reason as message.
+    Where the library fails numerically, the fit has no rows, and the reason as message.
 
     Raises:
         ValueError: naming the argument, where one is outside its range, x is not a finite matrix,
@@ -123,8 +110,7 @@ def fit(
     Source: Arthur and Vassilvitskii (2007) for k-means++; Schubert and Rousseeuw (2021), "Fast and
     eager k-medoids clustering"; Hyvarinen and Oja (2000), "Independent component analysis".
     """
-    if method not in METHODS:
-        raise ValueError(f"method: got {method!r}, allowed: {', '.join(METHODS)}")
+    check_choice("method", method, ", ".join(METHODS), METHODS)
     x = as_samples(x)
     if n_components < 1:
         raise ValueError(f"n_components: got {n_components}, allowed: 1 or more")

@@ -24,14 +24,10 @@ from saejax.core.stats import LEVEL, wilson
 
 
 class Separation(NamedTuple):
-    """Purity, gap and what follows from them, of each group (last axis but one) and latent (last).
+    """Purity and gap of each group and latent, NaN for a dead latent, and what follows from them.
 
-    Attributes:
-        purity: share of the latent's activation that falls on the group; NaN for a dead latent.
-        gap: distance between the group and the rest in units of the latent's largest activation;
-            NaN for a dead latent.
-        separates: whether the gap is positive.
-        own: whether the latent is the group's own: it separates the group, and its purity is high.
+    A latent separates a group where the gap is positive, and is the group's own where the purity is
+    high as well.
     """
 
     purity: Float[Array, "*cells groups d_sae"]
@@ -123,13 +119,9 @@ def order_latents(
 
 
 class OwnRate(NamedTuple):
-    """How often each group gets a latent of its own.
+    """Share of the seeds in which a group has a latent of its own, and the mean number of these.
 
-    Attributes:
-        share: share of the seeds in which at least one latent is the group's own.
-        low: lower end of the Wilson interval of the share, 95 %.
-        high: its upper end.
-        mean_latents: number of the group's own latents, mean over the seeds.
+    `low` and `high` are the ends of the share's Wilson interval, 95 %.
     """
 
     share: Float[np.ndarray, "*cells groups"]

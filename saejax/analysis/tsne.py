@@ -3,7 +3,8 @@
 import numpy as np
 from jaxtyping import Float, Float32
 
-from saejax.analysis.baselines import as_samples, check_seed, require
+from saejax.analysis.baselines import as_samples, check_seed
+from saejax.core.extras import require
 
 # scikit-learn's default, and so the published maps'.
 PERPLEXITY = 30.0
@@ -20,7 +21,7 @@ def tsne(
     scikit-learn's. Equal samples are fine: they have distance 0 and end up close together.
 
     Args:
-        x: samples.
+        x: samples, [n, d_in].
         seed: of the randomised solver for the principal components, where scikit-learn takes it.
         perplexity: effective number of neighbours of a sample.
 

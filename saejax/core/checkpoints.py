@@ -42,14 +42,10 @@ class DamagedCheckpoint(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints in a folder, to which one process writes, or all processes of a run together.
+    """The newest `keep` checkpoints in a folder, written by one process or all of a run together.
 
     A context manager: leaving it waits for the checkpoint that is being written. What a killed
     writer left unfinished is removed at the start.
-
-    Args:
-        folder: with a subfolder for each step; made where it is absent.
-        keep: how many of the newest are kept, 1 or more.
     """
 
     def __init__(self, folder: str | Path, keep: int = 2) -> None:
@@ -98,12 +94,8 @@ class Checkpoints:
         """Starts to write a tree, once the write before is done.
 
         When this returns the arrays may be overwritten or donated. The checkpoint appears under its
-        step when it is on disk whole.
-
-        Args:
-            step: its name, above those of the checkpoints that are there.
-            tree: of NumPy and JAX arrays. With several processes JAX arrays are those of all of
-                them together, and NumPy arrays are the same in each.
+        step when it is on disk whole. With several processes JAX arrays are those of all of them
+        together, and NumPy arrays are the same in each.
 
         Raises:
             ValueError: for a step that is not above the newest, and a leaf whose dtype cannot be
@@ -159,10 +151,7 @@ class Checkpoints:
         """The step and the tree of the newest whole checkpoint; None where there are none at all.
 
         A warning names each newer one that is damaged. It is deleted, because the run will come to
-        that step again.
-
-        Args:
-            like: from a step to a tree as `restore` takes it.
+        that step again. `like` makes of a step a tree as `restore` takes it.
 
         Raises:
             ValueError: where none is whole, with the reason of each; nothing is deleted then. Also
@@ -200,7 +189,7 @@ class Checkpoints:
             like: a tree of the same paths, shapes and dtypes. Where it has NumPy arrays, NumPy
                 arrays come back; where JAX arrays or `jax.ShapeDtypeStruct`, JAX arrays, laid out
                 by their `NamedSharding`, or without one on no device in particular.
-            step: which.
+            step: its name.
 
         Raises:
             FileNotFoundError: where there is no such checkpoint.
@@ -298,8 +287,7 @@ def _compare(arrays: dict[str, Any], saved: dict[str, Any]) -> None:
 def _read_arrays(folder: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """The arrays, or the parts on this process's devices where they are spread over several.
 
-    Read by the handler, because orbax's manager waits for the other processes after a read, for
-    ever where one of them met damage.
+    Not read by orbax's manager: that waits for the others, for ever where one of them met damage.
     """
 
     def target(leaf: Any) -> Any:

@@ -10,7 +10,7 @@ all checks:
     ok        whether a number is allowed
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any, NoReturn
 
@@ -54,7 +54,7 @@ def check_number(
     return float(value)
 
 
-def check_choice(name: str, value: Any, allowed: str, choices: Sequence[str]) -> str:
+def check_choice(name: str, value: Any, allowed: str, choices: Collection[str]) -> str:
     """One of several names."""
     value = as_python(value)
     if not isinstance(value, str) or value not in choices:
@@ -71,12 +71,7 @@ def check_switch(name: str, value: Any, allowed: str = "True or False") -> bool:
 
 
 def check_whole_fields(settings: Any, least: Mapping[str, int]) -> None:
-    """Replaces whole numbers in a frozen settings class by ints, from their least to 2^31 - 1.
-
-    Args:
-        settings: whose fields are replaced.
-        least: the smallest number allowed, by name of the field.
-    """
+    """Replaces the fields in `least` of a frozen settings class by ints, from there to 2^31 - 1."""
     for name, low in least.items():
         allowed = f"a whole number from {low} to 2^31 - 1"
         value = getattr(settings, name)
@@ -87,11 +82,6 @@ def check_whole_fields(settings: Any, least: Mapping[str, int]) -> None:
 def check_number_fields(
     settings: Any, rules: Sequence[tuple[str, str, Callable[[Any], bool]]]
 ) -> None:
-    """Replaces numbers in a frozen settings class by floats.
-
-    Args:
-        settings: whose fields are replaced.
-        rules: name of the field, `allowed` and `ok` of each.
-    """
+    """Replaces numbers in a frozen settings class by floats: (field, `allowed`, `ok`) of each."""
     for name, allowed, ok in rules:
         object.__setattr__(settings, name, check_number(name, getattr(settings, name), allowed, ok))

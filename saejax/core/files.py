@@ -49,15 +49,15 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 # JSON
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, owner: str = "an SAE") -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        FileNotFoundError: where there is no file.
+        FileNotFoundError: where there is no file, saying whose it is.
         ValueError: naming the file, where it is anything else.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"{path}: got no file, allowed: the {path.name} of an SAE")
+        raise FileNotFoundError(f"{path}: got no file, allowed: the {path.name} of {owner}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -120,15 +120,10 @@ def in_the_way(path: Path, ignored: Callable[[Path], bool] | None = None) -> boo
 def check_new_folder(
     path: Path, message: str | None = None, ignored: Callable[[Path], bool] | None = None
 ) -> None:
-    """Refuses a path unless nothing is there, or an empty folder.
-
-    Args:
-        path: where a folder is to be written.
-        message: of the error; None for one that says whether a file or a folder is in the way.
-        ignored: which files may lie in the folder; None for none.
+    """Refuses a path unless nothing is there, or a folder without files but those `ignored`.
 
     Raises:
-        FileExistsError: when something is in the way.
+        FileExistsError: with the message; None says whether a file or a folder is in the way.
     """
     if in_the_way(path, ignored):
         what = "holds other files" if path.is_dir() else "is a file"
@@ -140,21 +135,41 @@ def check_new_folder(
 
 
 @contextmanager
-def part_folder(path: Path) -> Iterator[Path]:
-    """An empty folder beside a path, removed at the end unless `settle` has moved it there."""
-    part = path.with_name(f".{path.name}.part.{os.getpid()}")
-    part.mkdir(parents=True)
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+def new_folder(
+    path: Path, message: str | None = None, compare: Callable[[Path, Path], None] | None = None
+) -> Iterator[Path]:
+    """A folder that is written beside its place and moved there at the end: whole or absent.
 
+    Args:
+        path: its place, where nothing may be, or an empty folder.
+        message: see `check_new_folder`.
+        compare: checks what was written against what is in the way, which then stays as it is; None
+            refuses whatever is in the way.
 
-def settle(part: Path, path: Path) -> None:
-    """Moves a folder to a path where nothing is, or an empty folder."""
-    if path.exists():
-        path.rmdir()
-    part.rename(path)
+    Raises:
+        FileExistsError: as `check_new_folder`; nothing is touched then.
+        BlockingIOError: when another process is writing the same folder.
+    """
+    if compare is None:
+        check_new_folder(path, message)
+    place = path.absolute()
+    beside = place.with_name(f".{place.name}.part.folder")
+    beside.mkdir(parents=True, exist_ok=True)
+    with held(beside):
+        try:
+            part = beside / place.name
+            # What a killed process may have left.
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir()
+            yield part
+            if compare is not None and in_the_way(place):
+                compare(part, place)
+                return
+            if place.exists():
+                place.rmdir()
+            part.rename(place)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 # Folders that one process writes at a time

@@ -13,19 +13,14 @@ PRECISIONS: tuple[str, ...] = get_args(Precision)
 def matmul(
     a: Float[Array, "*batch n k"], b: Float[Array, "*batch k m"], precision: Precision = "highest"
 ) -> Float[Array, "*batch n m"]:
-    """Matrix product `a @ b`, accumulated and returned in float32.
+    """Matrix product `a @ b` of float32, accumulated and returned in float32.
 
-    Args:
-        a: left operand, float32.
-        b: right operand, float32.
-        precision: `highest` multiplies in float32; `tf32` lets the device round the operands to
-            TensorFloat-32, 10 bits behind the point (bf16x3 on a TPU; a CPU, which has no such
-            mode, rounds them first, which shows what it does to results at no gain in speed);
-            `bf16` rounds the operands to bfloat16 first, which is spelled out as a cast because
-            `jax.default_matmul_precision` changes nothing on a CPU.
-
-    Returns:
-        The float32 product.
+    - "highest" multiplies in float32.
+    - "tf32" lets the device round the operands to TensorFloat-32, 10 bits behind the point (bf16x3
+      on a TPU; a CPU, which has no such mode, rounds them first, which shows what it does to
+      results at no gain in speed).
+    - "bf16" rounds the operands to bfloat16 first, spelled out as a cast because
+      `jax.default_matmul_precision` changes nothing on a CPU.
     """
     if precision == "bf16":
         a, b = a.astype(jnp.bfloat16), b.astype(jnp.bfloat16)

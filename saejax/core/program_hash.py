@@ -19,8 +19,7 @@ def program(function: Callable[..., Any], *arguments: Any, trained: bool = False
     Args:
         function: a pure function.
         arguments: what it is traced with, arrays or `jax.ShapeDtypeStruct`.
-        trained: whether its gradient is taken. Where a derivative was written by hand, the program
-            of the gradient for all arguments counts too.
+        trained: whether its gradient counts too, where a derivative was written by hand.
     """
 
     def afresh(*arguments: Any) -> Any:

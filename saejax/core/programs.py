@@ -52,20 +52,15 @@ def _jitted(
     out: Specs | None,
     donate: tuple[int, ...],
 ) -> Any:
-    at = None
+    layout = None
     if mesh is not None and out is not None:
-        one = partial(sharding, mesh)
-        at = one(out) if isinstance(out, PartitionSpec) else tuple(map(one, out))
-    return jax.jit(partial(f, *fixed), donate_argnums=donate, out_shardings=at)
+        place = partial(sharding, mesh)
+        layout = place(out) if isinstance(out, PartitionSpec) else tuple(map(place, out))
+    return jax.jit(partial(f, *fixed), donate_argnums=donate, out_shardings=layout)
 
 
 def compiled(run: Any, *arguments: Any) -> Any:
-    """A jitted function compiled for arguments of these shapes, before it is called.
-
-    Args:
-        run: from `jitted`.
-        arguments: arrays, or things of their shape and dtype.
-    """
+    """What `jitted` gave, compiled for arrays or `ShapeDtypeStruct` before it is called."""
     leaves, tree = jax.tree.flatten(arguments)
     shapes = tuple(map(shape_of, leaves))
     kept = _EXECUTABLES.setdefault(run, {})
@@ -77,5 +72,4 @@ def compiled(run: Any, *arguments: Any) -> Any:
 def shape_of(a: Any) -> jax.ShapeDtypeStruct:
     """What an array is like and where it lies, without it."""
     placed = isinstance(a, jax.Array) and isinstance(a.sharding, NamedSharding)
-    at = a.sharding if placed else None
-    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=at)
+    return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding if placed else None)

@@ -77,9 +77,9 @@ def bootstrapped(
     Args:
         statistic: of the columns, or of resamples stacked as [resamples, n] with `axis=-1`.
         columns: all of one length; with fewer than two rows there is no interval.
-        key: of the resamples.
-        n_boot: number of resamples.
-        level: share of the resamples within the interval.
+        key: of the `n_boot` resamples.
+        n_boot: their number.
+        level: share of them within the interval.
     """
     n = len(columns[0])
     value = float(statistic(*columns, axis=-1)) if n else np.nan

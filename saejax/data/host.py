@@ -44,24 +44,16 @@ class HostSource(Protocol):
 
 
 class Fed(NamedTuple):
-    """Arrays of a host source on the device, an input of every chunk.
+    """Arrays of a host source on the device, an input of every chunk."""
 
-    Attributes:
-        first: the step of the first batch.
-        batches: training batches of the chunk for each seed, in any float dtype.
-        held_out: evaluation batches, one copy for all seeds and chunks.
-    """
-
-    first: Int[Array, ""]
-    batches: Float[Array, "seeds steps batch d_in"]
-    held_out: Float[Array, "n_batches batch d_in"]
+    first: Int[Array, ""]  # the step of the first batch
+    batches: Float[Array, "seeds steps batch d_in"]  # of the chunk, in any float dtype
+    held_out: Float[Array, "n_batches batch d_in"]  # one copy for all seeds and chunks
 
     def draw(self, name: str, step: Int[Array, ""]) -> Float[Array, "seeds *n_batches batch d_in"]:
-        """Batches in float32: the training batch of each seed, or for "evaluation" those held out.
+        """Batches in float32: of each seed that of a step, or for "evaluation" those held out.
 
-        Args:
-            name: "batches" or "evaluation".
-            step: number of steps done; one outside of the chunk gives the nearest batch.
+        A step outside of the chunk gives the nearest batch.
         """
         if name == "batches":
             return self.batches[:, step - self.first].astype(jnp.float32)

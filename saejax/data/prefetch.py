@@ -55,18 +55,9 @@ def feeds(
     """Inputs of one chunk after another on the device; while one is trained on, the next is read.
 
     A chunk's batches are `len(seeds) * steps.step * batch_size * d_in` numbers for each source. Two
-    chunks lie on the device at once, and a third may be on its way.
-
-    Args:
-        sources: the data sets by name.
-        seeds: each gets batches of its own.
-        steps: number of steps done before each chunk; its stride is the length of a chunk.
-        n_batches: evaluation batches.
-        batch_size: samples in a batch.
-        mesh: the devices, None for a single one.
-
-    Raises:
-        ValueError: at the first item, for sizes that a source refuses.
+    chunks lie on the device at once, and a third may be on its way. `steps` are the numbers of
+    steps done before each chunk, `n_batches` the evaluation batches. A ValueError comes at the
+    first item, for sizes that a source refuses.
     """
     held_out = {
         name: spread(mesh, source.evaluation(n_batches, batch_size), P(None, "batch"))

@@ -129,9 +129,6 @@ def read_csv(path: str | Path) -> TokenTable:
     Blank lines are skipped, labels are kept to the letter, and numbers are rounded to float32.
     Spaces around column and group names do not count, nor does a byte order mark.
 
-    Args:
-        path: a UTF-8 file.
-
     Raises:
         ValueError: `FILE, line N: got ..., allowed: ...`, N being the line where the record starts:
             for text that is not UTF-8, quotes that do not close, an empty file, a missing or

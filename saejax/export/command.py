@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from saejax.core.files import check_new_folder, in_the_way, part_folder, settle, write_text
+from saejax.core.files import in_the_way, new_folder, write_text
 from saejax.core.table import Table
 from saejax.export import formats, hub
 from saejax.export.card import CARD, model_card, model_name
@@ -78,8 +78,6 @@ def export(
         out = Path(run) / f"export-{format}"
     result, out = run if isinstance(run, Result) else load(run), Path(out)
     there = in_the_way(out)
-    if not (out / INDEX).is_file():
-        check_new_folder(out)
     chosen = result.select(**(where or {}))
     cells = [
         index
@@ -94,7 +92,8 @@ def export(
         )
     cells = [index for index in cells if index not in frozen]
     rows = Table(_row(result, index) for index in cells)
-    with part_folder(out) as part:
+    compare = _check_same if (out / INDEX).is_file() else None
+    with new_folder(out, compare=compare) as part:
         for index, row in zip(cells, rows, strict=True):
             coords = coordinates(result.coords, index)
             sae = result.sae(**coords)
@@ -102,10 +101,6 @@ def export(
             formats.save(replace(sae, metadata=about), part / row["cell"], format)
         write_text(part / INDEX, rows.to_csv())
         write_text(part / CARD, model_card(result, rows, skipped, format))
-        if there:
-            _check_same(part, out)
-        else:
-            settle(part, out)
     return Export(out, rows, skipped, there)
 
 

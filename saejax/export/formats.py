@@ -10,7 +10,7 @@ Nothing in a folder is ever run: weights are read as numbers alone.
 from pathlib import Path
 
 from saejax.core.checks import check_choice
-from saejax.core.files import check_new_folder, part_folder, settle
+from saejax.core.files import new_folder
 from saejax.export import dictionary_learning, saelens
 from saejax.sae.trained import SAE
 
@@ -39,10 +39,8 @@ def save(sae: SAE, folder: str | Path, format: str = "saelens") -> Path:
         ImportError: naming the package that the format needs.
     """
     layout, path = FORMATS[check_format(format)], Path(folder)
-    check_new_folder(path)
-    with part_folder(path) as part:
+    with new_folder(path) as part:
         layout.save(sae, part)
-        settle(part, path)
     return path
 
 

@@ -19,17 +19,11 @@ PerWindow = Float[Array, " windows"]
 
 
 class Reading(NamedTuple):
-    """A text as a model reads it.
+    """A text as a model reads it."""
 
-    Attributes:
-        windows: successive tokens.
-        x: the activation at a hook point, at every position but the last.
-        losses: loss of the token behind each of these positions, in nats.
-    """
-
-    windows: Windows
-    x: Activations
-    losses: Float[Array, "windows context"]
+    windows: Windows  # successive tokens
+    x: Activations  # at a hook point, at every position but the last
+    losses: Float[Array, "windows context"]  # of the token behind each position, in nats
 
 
 @partial(jax.jit, static_argnames=("hook", "batch_size"))
@@ -110,10 +104,7 @@ def reconstructed(
 ) -> tuple[PerWindow, Float[Array, " d_sae"]]:
     """Losses with an SAE's reconstruction in the activation's place, and how often latents fire.
 
-    Args:
-        model: the weights.
-        reading: of the text, see `read`.
-        hook: where the activations are from.
+    Args (others as of `read`):
         params: one SAE whose encoder sees `x - b_dec`, as those of a `Result` do.
         batch_size: windows side by side; changes memory and speed only.
         first: positions before it keep their activation, and are left out of the share: those that
@@ -167,10 +158,7 @@ def latent_effects(
     Windows are drawn anew for every latent from those in which it fires, so that rare latents are
     measured as well as frequent ones.
 
-    Args:
-        model: the weights.
-        reading: of the text, see `read`.
-        hook: where the activations are from.
+    Args (others as of `read`):
         latents: an SAE reduced to the latents to be ablated: columns of W_enc, rows of W_dec.
         key: of the windows and the random directions.
         n_windows: how many windows each latent is ablated in, at most.

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sys
 import sysconfig
 import tokenize
@@ -29,7 +28,8 @@ import numpy as np
 from jaxtyping import Int64, Integer
 
 from saejax.core.checks import check_number, check_whole
-from saejax.core.files import check_new_folder, checksums, settle, sha256_of, write_text
+from saejax.core.extras import require
+from saejax.core.files import checksums, new_folder, read_json, sha256_of, write_text
 from saejax.lm.tokenizer import as_plain, end_of_text, load_tokenizer
 
 if TYPE_CHECKING:
@@ -60,10 +60,10 @@ class TextSource(Protocol):
 class StandardLibrary:
     """The Python standard library: its sources with their docstrings, and the language reference.
 
-    Every machine with Python has it. A document is a module's .py file, in the order of their
-    paths, without tests, tables and the parts that some distributions pack apart (`LEFT_OUT`); then
-    each topic of `pydoc_data`, English prose. About 8 MB with Python 3.11; another Python has
-    another text. `documents` raises FileNotFoundError where Python keeps its library in no folder.
+    A document is a module's .py file, in the order of their paths, without tests, tables and the
+    parts that some distributions pack apart (`LEFT_OUT`); then each topic of `pydoc_data`, English
+    prose. About 8 MB with Python 3.11; another Python has another text. `documents` raises
+    FileNotFoundError where Python keeps its library in no folder.
     """
 
     def describe(self) -> dict[str, Any]:
@@ -159,10 +159,7 @@ class HuggingFace:
         return {"type": "hugging face", **asdict(self)}
 
     def documents(self) -> Iterator[str]:
-        try:
-            import datasets  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise ImportError('text of the hub needs datasets: pip install "saejax[lm]"') from error
+        datasets = require("datasets", "datasets", "text of the hub", "lm")
         try:
             rows = datasets.load_dataset(
                 self.dataset, self.subset, split=self.split, revision=self.revision, streaming=True
@@ -231,7 +228,7 @@ def build_corpus(
 ) -> Corpus:
     """Turns text into tokens on disk, reading the source once.
 
-    The files are made beside the folder and moved there at the end, so that it is whole or absent.
+    The folder is whole or absent.
 
     Args:
         source: of the documents; those that are empty are left out.
@@ -249,15 +246,8 @@ def build_corpus(
     tokenizer = as_plain(tokenizer)
     folder = Path(folder)
     message = f"folder: got {str(folder)!r}, which holds something, allowed: an empty one"
-    check_new_folder(folder, message)
-    part = folder.absolute().with_name(f".{folder.absolute().name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with new_folder(folder, message) as part:
         _write(source, tokenizer, part, share, about or {})
-        settle(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return load_corpus(folder)
 
 
@@ -310,17 +300,11 @@ def load_corpus(folder: str | Path) -> Corpus:
     """
     folder = Path(folder)
     path = folder / "corpus.json"
-    if not path.exists():
-        raise FileNotFoundError(
-            f"corpus: got {str(folder)!r}, allowed: a folder with a corpus.json"
-        )
+    manifest = read_json(path, "a corpus")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
         files, dtype = dict(manifest["files"]), np.dtype(manifest["dtype"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: got a file that is damaged, allowed: what was written"
-        ) from error
+        raise ValueError(f"{path}: got a damaged file, allowed: what was written") from error
     for name, file in files.items():
         if not (folder / name).exists():
             raise FileNotFoundError(f"{folder / name}: missing; corpus.json names it")

@@ -12,7 +12,6 @@ Source: "Language models are unsupervised multitask learners" (Radford et al., 2
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -22,17 +21,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from saejax.core.checks import check_choice, check_whole
-from saejax.core.files import checksums
+from saejax.core.extras import require
+from saejax.core.files import checksums, read_json
 from saejax.core.precision import PRECISIONS, Precision
-from saejax.lm.gpt2_files import (
-    INDEX,
-    WEIGHTS,
-    check_tensors,
-    open_tensors,
-    read_tensor,
-    tensor_name,
-    weight_files,
-)
+from saejax.lm import gpt2_files
 from saejax.lm.model import GPT, GPTConfig, abstract_gpt
 from saejax.lm.tokenizer import load_tokenizer
 
@@ -99,12 +91,7 @@ class Pretrained:
 
 
 def published_config(name: str, matmul_precision: Precision = "highest") -> GPTConfig:
-    """Shape of one of the four published models.
-
-    Args:
-        name: gpt2 (124 million weights), gpt2-medium (355), gpt2-large (774) or gpt2-xl (1558).
-        matmul_precision: see `GPTConfig`.
-    """
+    """Shape of gpt2 (124 million weights), gpt2-medium (355), gpt2-large (774), gpt2-xl (1558)."""
     n_layers, d, n_heads = SIZES[check_choice("name", name, ", ".join(SIZES), tuple(SIZES))]
     return GPTConfig(50257, 1024, n_layers, d, 4 * d, n_heads, matmul_precision=matmul_precision)
 
@@ -118,12 +105,11 @@ def load_gpt2(
 ) -> Pretrained:
     """GPT-2 with the weights of its files.
 
-    Files hold weights of float32, float16 or bfloat16. They are read one tensor after the other, so
-    that no more than one is in memory twice. With `dtype="bfloat16"` the weights take half the
-    memory, while the residual stream, the norms, the softmax and all sums stay in float32: GPT-2's
-    stream is so large that what a layer adds would be lost below the 8 bits of bfloat16. What
-    the products multiply is `matmul_precision`'s: "highest" widens the weights to float32 first,
-    "bf16" rounds the activations to bfloat16 and is the fast one.
+    Files hold weights of float32, float16 or bfloat16, and are read one tensor after the other.
+    With `dtype="bfloat16"` the weights take half the memory, while the residual stream, the norms,
+    the softmax and all sums stay in float32: what a layer adds to GPT-2's large stream would be
+    lost below the 8 bits of bfloat16. Of `matmul_precision`, "highest" widens the weights to
+    float32 first, "bf16" rounds the activations to bfloat16 and is the fast one.
 
     Args:
         name: a folder with config.json and the weights; gpt2, gpt2-medium, gpt2-large or gpt2-xl;
@@ -150,7 +136,7 @@ def load_gpt2(
     else:
         folder, source = _download(str(name), revision)
     config = replace(read_config(folder), matmul_precision=matmul_precision)
-    files = weight_files(folder)
+    files = gpt2_files.weight_files(folder)
     model = _read(folder, files, config, dtype)
     sums = checksums((folder / CONFIG, *files))
     about = {**source, "dtype": dtype, "config": asdict(config), "files": sums}
@@ -168,14 +154,11 @@ def _download(name: str, revision: str | None) -> tuple[Path, dict[str, str | No
     owner, _, short = full.partition("/")
     if revision is None and owner == OWNER:
         revision = REVISIONS.get(short)
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ImportError(
-            f'name: got {name!r}, which is no folder; the hub needs pip install "saejax[lm]"'
-        ) from error
-    wanted = [CONFIG, TOKENIZER, WEIGHTS, INDEX, "model-*-of-*.safetensors"]
-    folder = Path(huggingface_hub.snapshot_download(full, revision=revision, allow_patterns=wanted))
+    what = f"name: got {name!r}, which is no folder; the hub"
+    hub = require("huggingface_hub", "huggingface_hub", what, "lm")
+    weights = [gpt2_files.WEIGHTS, gpt2_files.INDEX, "model-*-of-*.safetensors"]
+    wanted = [CONFIG, TOKENIZER, *weights]
+    folder = Path(hub.snapshot_download(full, revision=revision, allow_patterns=wanted))
     # The hub's cache keeps each commit in a folder of its name.
     return folder, {"name": full, "revision": folder.name}
 
@@ -189,12 +172,7 @@ def read_config(folder: Path) -> GPTConfig:
             `GPT` does not compute, a number that is missing or none; a damaged file.
     """
     path = folder / CONFIG
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: got no file, allowed: a folder with the model's {CONFIG}")
-    try:
-        fields = dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: got a file that is damaged ({error}), allowed: JSON") from error
+    fields = read_json(path, "a model")
     for field, only in {"model_type": "gpt2", **ARCHITECTURE}.items():
         got = fields.get(field, ARCHITECTURE.get(field))
         if got != only:
@@ -218,7 +196,8 @@ def read_config(folder: Path) -> GPTConfig:
 
 def _read(folder: Path, files: tuple[Path, ...], config: GPTConfig, dtype: str) -> GPT:
     leaves, structure = jax.tree.flatten_with_path(abstract_gpt(config))
-    shapes = {tensor_name(path): leaf.shape for path, leaf in leaves}
-    tensors = open_tensors(files)
-    check_tensors(folder, tensors, shapes)
-    return jax.tree.unflatten(structure, [read_tensor(tensors[name], dtype) for name in shapes])
+    shapes = {gpt2_files.tensor_name(path): leaf.shape for path, leaf in leaves}
+    tensors = gpt2_files.open_tensors(files)
+    gpt2_files.check_tensors(folder, tensors, shapes)
+    arrays = [gpt2_files.read_tensor(tensors[name], dtype) for name in shapes]
+    return jax.tree.unflatten(structure, arrays)

@@ -11,7 +11,6 @@ that is tied to it.
 Source: the files of openai-community/gpt2 and what transformers' `save_pretrained` writes.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 from safetensors import SafetensorError, safe_open
+
+from saejax.core.files import read_json
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -72,12 +73,10 @@ def _places(folder: Path) -> dict[str, str]:
     """The file of each tensor, as the index has it."""
     path = folder / INDEX
     try:
-        places = dict(json.loads(path.read_text(encoding="utf-8"))["weight_map"])
+        places = dict(read_json(path, "a model")["weight_map"])
         outside = {file for file in places.values() if Path(file).name != file}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path}: got a file that is damaged ({error!r}), allowed: JSON"
-        ) from error
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path}: got a damaged file ({error!r}), allowed: an index") from error
     if outside:
         raise ValueError(
             f"{path}: got the file {min(outside)!r}, allowed: names of files beside it"
@@ -136,12 +135,9 @@ def tensor_name(path: Any) -> str:
 def check_tensors(
     folder: Path, tensors: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Checks that the files hold a model's tensors and nothing else; reads only a tied unembedding.
+    """Checks that the files of a folder hold the tensors of a model's shapes and nothing else.
 
-    Args:
-        folder: how an error names the files.
-        tensors: what they hold.
-        shapes: what the model needs.
+    Of their contents only a tied unembedding is read.
 
     Raises:
         ValueError: naming the tensor: missing, unknown, of another shape, of a dtype that is no

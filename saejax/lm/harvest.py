@@ -26,11 +26,10 @@ class Packing:
     window begins with that token, ahead of context - 1 tokens of the text.
 
     For GPT-2 the peers (SAELens, TransformerLens) let every window begin with `<|endoftext|>`,
-    which is its `bos`. They keep the activation at that position unless told otherwise
-    (`seqpos_slice`, `exclude_special_tokens`). It is the same in every window, and in GPT-2's
-    middle layers the stream at the first position, whatever token is there, is many times as long
-    as at any other, so that one row of a window outweighs the rest in a squared error and in the
-    mean. `drop_first` leaves it out.
+    which is its `bos`, and keep the activation there unless told otherwise (`seqpos_slice`,
+    `exclude_special_tokens`). In GPT-2's middle layers the stream at the first position, whatever
+    token is there, is many times as long as at any other and outweighs all other rows of a window
+    in a squared error and in the mean. `drop_first` leaves it out.
 
     Args:
         context: tokens in a window, the first one included.
@@ -90,19 +89,12 @@ class Packing:
 
 
 class Rows(NamedTuple):
-    """Successive rows of a harvest.
+    """Successive rows of a harvest."""
 
-    Attributes:
-        activations: at the hook point.
-        token_ids: the token at each row's position.
-        positions: its place in the window that the model saw, from 0.
-        documents: the document it belongs to, from 0.
-    """
-
-    activations: Float[np.ndarray, "rows d"]
-    token_ids: Int[np.ndarray, " rows"]
-    positions: Int[np.ndarray, " rows"]
-    documents: Int[np.ndarray, " rows"]
+    activations: Float[np.ndarray, "rows d"]  # at the hook point
+    token_ids: Int[np.ndarray, " rows"]  # the token at each row's position
+    positions: Int[np.ndarray, " rows"]  # its place in the window that the model saw, from 0
+    documents: Int[np.ndarray, " rows"]  # the document it belongs to, from 0
 
 
 def harvest(
@@ -134,12 +126,11 @@ def harvest(
         stop: the row before which to stop; None for all.
 
     Returns:
-        An iterator of batches of rows; the first and the last may be shorter than the others.
+        Batches of rows; the first and the last may be shorter than the others.
 
     Raises:
         ValueError: before anything is computed, naming the argument: an unknown hook, a packing
-            that the model does not fit, a text shorter than one window, a start or stop outside the
-            text.
+            that the model does not fit, a text shorter than one window, a range outside the text.
     """
     config = model.config
     hook_width(config, hook)

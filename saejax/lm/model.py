@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Integer, PRNGKeyArray
 
-from saejax.core.checks import ABOVE_0, check_number_fields, check_whole
+from saejax.core.checks import ABOVE_0, check_choice, check_number_fields, check_whole_fields
 from saejax.core.precision import PRECISIONS, Precision, matmul
 
 HOOKS = ("hook_resid_pre", "hook_resid_mid", "mlp.hook_post", "hook_mlp_out", "hook_resid_post")
@@ -61,19 +61,14 @@ class GPTConfig:
     matmul_precision: Precision = "highest"
 
     def __post_init__(self) -> None:
-        allowed = "a whole number, 1 or more"
-        for name in ("vocab_size", "context", "n_layers", "d_model", "d_mlp", "n_heads"):
-            value = check_whole(name, getattr(self, name), allowed, lambda v: v >= 1)
-            object.__setattr__(self, name, value)
+        sizes = ("vocab_size", "context", "n_layers", "d_model", "d_mlp", "n_heads")
+        check_whole_fields(self, dict.fromkeys(sizes, 1))
         if self.d_model % self.n_heads:
             raise ValueError(
                 f"n_heads: got {self.n_heads}, allowed: a divisor of d_model={self.d_model}"
             )
         check_number_fields(self, [("layer_norm_eps", *ABOVE_0)])
-        if self.matmul_precision not in PRECISIONS:
-            raise ValueError(
-                f"matmul_precision: got {self.matmul_precision!r}, allowed: {', '.join(PRECISIONS)}"
-            )
+        check_choice("matmul_precision", self.matmul_precision, ", ".join(PRECISIONS), PRECISIONS)
 
 
 def _linear(d_in: int, d_out: int, std: float, rngs: nnx.Rngs) -> nnx.Linear:
@@ -218,12 +213,9 @@ def forward(
     Args:
         model: the weights.
         tokens: ids below vocab_size, at most `context` of them; leading axes are batches.
-        read: names of hook points, see `hook_names`.
+        read: names of hook points (`hook_names`), whose activations are returned after replacement.
         replace: for a hook point what the rest of the model sees in its place: a function of the
             activation that returns one of its shape, or an array that broadcasts to it.
-
-    Returns:
-        The logits, and by name the activations in `read`, after replacement.
 
     Raises:
         ValueError: for unknown names, too many tokens, replacements of another shape.

@@ -22,13 +22,8 @@ TOKENS = 4096
 class Recovery:
     """A text that a model has read, to be read again with reconstructions. Made by `recovery`.
 
-    Args:
-        model: the weights.
-        hook: which activation is replaced.
-        reading: of the text.
-        ablated: losses of the model as it is and with the activation ablated.
-        first: positions before it keep their activation.
-        batch_size: windows side by side.
+    `ablated` are the losses with the activation at `hook` as it is and ablated; positions before
+    `first` keep theirs.
     """
 
     model: GPT
@@ -70,7 +65,7 @@ def recovery(
         model: the weights.
         tokens: of a text that nothing was trained on.
         hook: which activation is replaced.
-        packing: of the text; positions that it leaves out of the rows keep their activation.
+        packing: positions that it leaves out of the rows keep their activation.
         n_windows: how many, spread evenly over the text.
 
     Raises:

@@ -86,14 +86,9 @@ def train_steps(
     n: int,
     settings: LMSettings,
 ) -> tuple[State, Float[Array, ""]]:
-    """`n` training steps, compiled, and the mean of their losses in nats.
+    """`n` more steps after `step` steps, compiled, and the mean of their losses in nats.
 
-    Args:
-        state: to go on from; its memory is taken for the result.
-        tokens: to learn.
-        step: number of steps done.
-        n: how many steps to do.
-        settings: of the run.
+    The memory of the state is taken for the result.
     """
     stream_key = jax.random.fold_in(jax.random.key(settings.seed), 1)
     update = optimizer(settings).update

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from saejax.core.checks import check_whole
+from saejax.core.extras import require
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -15,23 +15,15 @@ if TYPE_CHECKING:
 END_OF_TEXT = "<|endoftext|>"
 
 
-def _tokenizers() -> ModuleType:
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise ImportError('text needs tokenizers: pip install "saejax[lm]"') from error
-    return tokenizers
+def _tokenizers() -> Any:
+    return require("tokenizers", "tokenizers", "text", "lm")
 
 
 def train_tokenizer(documents: Iterable[str], vocab_size: int = 4096) -> Tokenizer:
     """Byte-level byte-pair vocabulary of GPT-2's kind, learned from documents.
 
-    All 256 bytes are tokens, so that any text can be written; token 0 is `<|endoftext|>`. The same
-    documents in the same order give the same vocabulary.
-
-    Args:
-        documents: text to learn from.
-        vocab_size: number of tokens, with the end-of-text token.
+    All 256 bytes are among the `vocab_size` tokens, so that any text can be written; token 0 is
+    `<|endoftext|>`. The same documents in the same order give the same vocabulary.
 
     Raises:
         ValueError: `vocab_size: got X, allowed: ...`; also where the text is too short for it.
@@ -97,13 +89,9 @@ def find_tokenizer(name: str, revision: str | None = None) -> Tokenizer:
         return load_tokenizer(name)
     if Path(name).is_dir():
         return load_tokenizer(Path(name) / "tokenizer.json")
-    try:
-        import huggingface_hub
-    except ImportError as error:
-        raise ImportError(
-            f'tokenizer: got {name!r}, which is no file; the hub needs pip install "saejax[lm]"'
-        ) from error
-    path = huggingface_hub.hf_hub_download(name, "tokenizer.json", revision=revision)
+    wanted = f"tokenizer: got {name!r}, which is no file; the hub"
+    hub = require("huggingface_hub", "huggingface_hub", wanted, "lm")
+    path = hub.hf_hub_download(name, "tokenizer.json", revision=revision)
     return load_tokenizer(path)
 
 
@@ -143,12 +131,11 @@ def token_texts(tokenizer: Tokenizer, vocab_size: int | None = None) -> tuple[st
     `<|endoftext|>` are shown by name, ids of no token as `<no token 17>`. So different ids may have
     the same text, and the texts of a sequence put together are not always the text that it is of.
 
-    Args:
-        tokenizer: one of byte-level pairs, GPT-2's kind.
-        vocab_size: how many ids, such as a model's; None for those up to the tokenizer's largest.
+    Of `vocab_size` ids, such as a model's; None for those up to the tokenizer's largest.
 
     Raises:
-        ValueError: for another kind of tokenizer, and one with ids of `vocab_size` or more.
+        ValueError: for a tokenizer that is not of byte-level pairs, as GPT-2's is, and one with ids
+            of `vocab_size` or more.
 
     Source: the table of bytes is that of GPT-2's encoder.py, `bytes_to_unicode`.
     """

@@ -9,7 +9,7 @@ A run is a folder with
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,11 +20,12 @@ import numpy as np
 from jaxtyping import Array, Float, Integer
 from tqdm.auto import tqdm
 
+from saejax.core import files
 from saejax.core.checkpoints import Checkpoints
 from saejax.core.checks import check_whole
 from saejax.core.diff import differences
-from saejax.core.files import append_rows, check_new_folder, held, leftover, read_rows, write_text
-from saejax.core.signals import Stop, stopping
+from saejax.core.files import held
+from saejax.core.signals import stopping
 from saejax.lm.corpus import Corpus, unigram_entropy
 from saejax.lm.loss import window_losses
 from saejax.lm.model import GPT, GPTConfig, abstract_gpt, n_parameters
@@ -82,8 +83,8 @@ def train_lm(
         settings: how to train.
         corpus: text to learn.
         workdir: folder of the run, new, empty or of an interrupted run of the same configuration.
-        checkpoint_every: steps between checkpoints, a multiple of `eval_every`; None: at each
-            evaluation. The last step always has one.
+        checkpoint_every: steps between checkpoints, a multiple of `eval_every` (None: that). The
+            last step always has one.
         keep: how many of the newest checkpoints are kept.
         progress: whether to show a progress bar.
 
@@ -106,65 +107,54 @@ def train_lm(
         state = start(config, settings)
         done, state = checkpoints.newest(lambda _: state) or (0, state)
         rows = [r for r in _rows(path) if r["step"] <= done]
-        write_text(path / "loss.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-        if done < settings.steps:
-            state = _run(
-                state, done, corpus, settings, path, checkpoints, saves, progress, rows, stop
-            )
+        files.write_text(path / "loss.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+        shown = progress and done < settings.steps
+        chunks = _chunks(state, done, corpus, settings)
+        with tqdm(
+            total=settings.steps, initial=done, disable=not shown, desc="language model"
+        ) as bar:
+            for state, row in chunks:
+                rows.append(row)
+                files.append_rows(path / "loss.jsonl", [row])
+                step, asked = row["step"], stop.asked()
+                if step % saves == 0 or step == settings.steps or asked:
+                    checkpoints.save(step, state)
+                if asked:
+                    checkpoints.wait()
+                    stop.leave(
+                        f"language model stopped at step {step:,} of {settings.steps:,} and saved; "
+                        "the same command goes on from there"
+                    )
+                bar.set_postfix_str(f"validation loss {row['validation_loss']:.3f} nats")
+                bar.update(every)
         checkpoints.wait()
-        write_text(path / "lm.json", json.dumps(plan | {"finished": True}, indent=1))
+        files.write_text(path / "lm.json", json.dumps(plan | {"finished": True}, indent=1))
     return TrainedLM(state.model, rows, plan | {"finished": True})
 
 
-def _run(
-    state: State,
-    done: int,
-    corpus: Corpus,
-    settings: LMSettings,
-    path: Path,
-    checkpoints: Checkpoints,
-    saves: int,
-    progress: bool,
-    rows: list[dict[str, float]],
-    stop: Stop,
-) -> State:
-    """Trains to the end; appends to `rows` and to the workdir while it goes."""
-    tokens = jnp.asarray(corpus.train)
+def _chunks(
+    state: State, done: int, corpus: Corpus, settings: LMSettings
+) -> Iterator[tuple[State, dict[str, Any]]]:
+    """The state and the row of each evaluation that is left to do."""
+    if done == settings.steps:
+        return
+    every, tokens = settings.eval_every, jnp.asarray(corpus.train)
     length = state.model.config.context + 1
     windows = jnp.asarray(spread_windows(corpus.validation, settings.eval_windows, length))
-    with tqdm(
-        total=settings.steps, initial=done, disable=not progress, desc="language model"
-    ) as bar:
-        for step in range(done, settings.steps, settings.eval_every):
-            state, train_loss = train_steps(
-                state, tokens, jnp.int32(step), n=settings.eval_every, settings=settings
+    for step in range(done, settings.steps, every):
+        state, train_loss = train_steps(state, tokens, jnp.int32(step), n=every, settings=settings)
+        row = {
+            "step": step + every,
+            "train_loss": float(train_loss),
+            "validation_loss": float(_evaluate(state.model, windows)),
+            "lr": float(learning_rate(settings, step + every - 1)),
+        }
+        if not math.isfinite(row["train_loss"]):
+            raise FloatingPointError(
+                f"train_loss: got {row['train_loss']} in steps {step} to {step + every}, allowed: "
+                f"finite; a learning rate below lr={settings.lr} may help"
             )
-            after = step + settings.eval_every
-            row = {
-                "step": after,
-                "train_loss": float(train_loss),
-                "validation_loss": float(_evaluate(state.model, windows)),
-                "lr": float(learning_rate(settings, after - 1)),
-            }
-            if not math.isfinite(row["train_loss"]):
-                raise FloatingPointError(
-                    f"train_loss: got {row['train_loss']} in steps {step} to {after}, allowed: "
-                    f"finite; a learning rate below lr={settings.lr} may help"
-                )
-            rows.append(row)
-            append_rows(path / "loss.jsonl", [row])
-            asked = stop.asked()
-            if after % saves == 0 or after == settings.steps or asked:
-                checkpoints.save(after, state)
-            if asked:
-                checkpoints.wait()
-                stop.leave(
-                    f"language model stopped at step {after:,} of {settings.steps:,} and saved; "
-                    "the same command goes on from there"
-                )
-            bar.set_postfix_str(f"validation loss {row['validation_loss']:.3f} nats")
-            bar.update(settings.eval_every)
-    return state
+        yield state, row
 
 
 @jax.jit
@@ -180,7 +170,7 @@ def load_lm(workdir: str | Path) -> TrainedLM:
         ValueError: for an lm.json that is damaged.
     """
     path = Path(workdir)
-    run = _read(path)
+    run = files.read_json(path / "lm.json", "a language model")
     if not run["finished"]:
         got = f"got {str(path)!r}, whose training was interrupted"
         raise FileNotFoundError(f"workdir: {got}; `train_lm` goes on with it")
@@ -194,25 +184,13 @@ def load_lm(workdir: str | Path) -> TrainedLM:
 
 def is_finished(workdir: str | Path) -> bool:
     """Whether a folder holds a model whose training has ended."""
-    path = Path(workdir)
-    return (path / "lm.json").exists() and bool(_read(path)["finished"])
-
-
-def _read(path: Path) -> dict[str, Any]:
-    file = path / "lm.json"
-    if not file.exists():
-        raise FileNotFoundError(f"workdir: got {str(path)!r}, which holds no model (no lm.json)")
-    try:
-        return dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{file}: got a file that is damaged, allowed: what was written"
-        ) from error
+    path = Path(workdir) / "lm.json"
+    return path.exists() and bool(files.read_json(path)["finished"])
 
 
 def _rows(path: Path) -> list[dict[str, float]]:
     file = path / "loss.jsonl"
-    return read_rows(file) if file.exists() else []
+    return files.read_rows(file) if file.exists() else []
 
 
 def _describe(config: GPTConfig, settings: LMSettings, corpus: Corpus) -> dict[str, Any]:
@@ -245,16 +223,16 @@ def _check_tokens(config: GPTConfig, corpus: Corpus) -> None:
 def _claim(path: Path, plan: Mapping[str, Any]) -> None:
     """Starts a run in a workdir, or checks that the one there has the same configuration."""
     if (path / "lm.json").exists():
-        before, now = ({k: v for k, v in x.items() if k != "finished"} for x in (_read(path), plan))
-        different = differences(now, before)
+        before = files.read_json(path / "lm.json") | {"finished": False}
+        different = differences(plan, before)
         if different:
             raise ValueError("; ".join(different) + f" (what {str(path)!r} was started with)")
         return
-    check_new_folder(
+    files.check_new_folder(
         path,
         f"workdir: got {str(path)!r}, which holds other files, allowed: a new or empty "
         "folder, or one of the same run",
-        ignored=leftover,
+        ignored=files.leftover,
     )
     path.mkdir(parents=True, exist_ok=True)
-    write_text(path / "lm.json", json.dumps(plan, indent=1))
+    files.write_text(path / "lm.json", json.dumps(plan, indent=1))

@@ -42,6 +42,7 @@ class Entry(NamedTuple):
 
 
 _share = partial(Entry, larger_is_better=True, scale="share")
+_count = partial(Entry, digits=".0f")
 # Columns of the table of results stand in this order; what was not measured is left out.
 CATALOGUE = (
     _share(
@@ -86,12 +87,11 @@ CATALOGUE = (
         larger_is_better=False,
         compared=4,
     ),
-    Entry(
+    _count(
         *("dead_latents", "Dead latents", "never active on the evaluation batches"),
         "latents that never fire on the evaluation batches, which are fresh each time",
         larger_is_better=False,
         scale="count",
-        digits=".0f",
         heatmap=4,
         curve=Curve("Dead latents", "dead latents, % of d_sae"),
     ),
@@ -103,25 +103,22 @@ CATALOGUE = (
         "largest",
         heatmap=3,
     ),
-    Entry(
+    _count(
         *("learned", "Features learned", "threshold crossed upwards, over all evaluations"),
         "times a true feature's best cosine reached 0.9 between two evaluations",
         larger_is_better=True,
-        digits=".0f",
         curve=Curve("Times a feature was learned", "upward crossings, total", total=True),
     ),
-    Entry(
+    _count(
         *("unlearned", "Features unlearned", "threshold crossed downwards, over all evaluations"),
         "times a true feature's best cosine fell below 0.9 between two evaluations",
         larger_is_better=False,
-        digits=".0f",
         curve=Curve("Times a feature was unlearned", "downward crossings, total", total=True),
     ),
-    Entry(
+    _count(
         *("represented", "Features represented", "best cosine above the threshold"),
         "true features whose best cosine is 0.9 or more now (`learned - unlearned`)",
         larger_is_better=True,
-        digits=".0f",
     ),
     _share(
         "mcc",
@@ -148,16 +145,14 @@ CATALOGUE = (
         "harmonic mean of a latent's precision and recall, mean over all latents",
         compared=3,
     ),
-    Entry(
+    _count(
         *("kept", "Features kept", "represented before and now, by the same latent"),
         "true features that stay at 0.9 or above, with the same latent as an evaluation before",
-        digits=".0f",
         curve=Curve("Features still learned with the same latent", "features"),
     ),
-    Entry(
+    _count(
         *("moved", "Features moved", "represented before and now, by another latent"),
         "true features that stay at 0.9 or above, with another latent than an evaluation before",
-        digits=".0f",
         curve=Curve("Features that moved to another latent", "moves, total", total=True),
     ),
     Entry(

@@ -11,13 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 
 class Counts(NamedTuple):
-    """Of every latent, in how many samples something held. float32, exact up to 2^24 samples.
-
-    Attributes:
-        both: the latent and its feature were active.
-        fires: the latent was.
-        active: its feature was.
-    """
+    """In how many samples a latent fires, its feature is active, and both. Exact up to 2^24."""
 
     both: Float[Array, " d_sae"]
     fires: Float[Array, " d_sae"]
@@ -31,10 +25,8 @@ def counts(
 ) -> Counts:
     """Counts over a batch; those of several batches add up, `jax.tree.map(jnp.add, ...)`.
 
-    Args:
-        h: activations of the latents; active is above 0.
-        codes: true activations of the same samples, active is above 0; or which are active.
-        feature_of: each latent's feature, as of `saejax.metrics.measures.Recovered`.
+    `codes` are the true activations of the same samples, or which are active: above 0, as in h.
+    `feature_of` is that of `saejax.metrics.measures.Recovered`.
     """
     # In float32 and not as booleans: half the time on a CPU.
     fires, active = (jnp.where(a > 0, 1.0, 0.0) for a in (h, codes))
@@ -65,11 +57,8 @@ def scores(c: Counts) -> dict[str, Float[Array, ""]]:
 def uniqueness(feature_of: Int[Array, " d_sae"], n_features: int) -> Float[Array, ""]:
     """Number of different features that are some latent's best, divided by d_sae.
 
-    1 where no two latents share a feature. Dead latents count like all others.
-
-    Args:
-        feature_of: each latent's feature, as of `saejax.metrics.measures.Recovered`.
-        n_features: number of true features.
+    1 where no two latents share a feature. Dead latents count like all others. `feature_of` is that
+    of `saejax.metrics.measures.Recovered`.
 
     Source: as `scores`.
     """

@@ -43,15 +43,7 @@ Metric = Callable[[Seen], Float[Array, ""]]
 
 
 class Subject(NamedTuple):
-    """The SAE that is measured, and how it encodes.
-
-    Attributes:
-        params: its weights.
-        l1: its coefficient.
-        k: its number of active latents, where its architecture reads it.
-        config: how the sparsity is reduced, and what the encoder sees.
-        architecture: how it encodes.
-    """
+    """The SAE that is measured, its swept numbers, and how it encodes."""
 
     params: Params
     l1: Float[Array, ""] | float = 0
@@ -65,12 +57,9 @@ class Subject(NamedTuple):
 
 
 class Samples(NamedTuple):
-    """Evaluation batches, and what is true of them where that is known.
+    """Evaluation batches; where known, the true features (unit rows) and which a sample has.
 
-    Attributes:
-        x: the samples; batches only bound the memory, results are over all of them.
-        features: the true features, unit rows.
-        active: which of them are in each sample.
+    Batches only bound the memory, results are over all samples.
     """
 
     x: Float[Array, "n_batches batch d_in"]
@@ -126,29 +115,29 @@ def reconstruction(
 
     def add(total: tuple, part: tuple) -> tuple[tuple, None]:
         x, active = part
-        squared_error, penalized, fired, highest, theirs, counted = total
+        squared_error, penalized, fired, highest, further, counted = total
         h = sae.encode(x)
         x_hat = sae.architecture.decode(sae.params, h)
         seen = Seen(sae.params, x, h, x_hat, samples.features, active)
-        theirs = {name: value + own[name](seen) for name, value in theirs.items()}
+        further = {name: value + own[name](seen) for name, value in further.items()}
         squared_error += jnp.sum((x_hat - x) ** 2)
         penalized += sae.architecture.penalized(sae.params, x, h, sae.config).sum()
         fired += jnp.sum(h > 0, dtype=jnp.float32)
         if active is not None and feature_of is not None:
             counted = jax.tree.map(jnp.add, counted, firing.counts(h, active, feature_of))
         highest = jnp.maximum(highest, h.max(0))
-        return (squared_error, penalized, fired, highest, theirs, counted), None
+        return (squared_error, penalized, fired, highest, further, counted), None
 
     zero = jnp.zeros(())
     none = jnp.zeros(d_sae)
     total = (zero, zero, zero, none, dict.fromkeys(own, zero), firing.Counts(none, none, none))
     batches = samples.x, samples.active
-    (*sums, highest, theirs, counted), _ = jax.lax.scan(add, total, batches)
+    (*sums, highest, further, counted), _ = jax.lax.scan(add, total, batches)
     mean = over(axis, jax.lax.pmean, samples.x.mean((0, 1)))
     sums = *sums, jnp.sum((samples.x - mean) ** 2)
     squared_error, penalized, fired, variance = over(axis, jax.lax.psum, sums)
     highest = over(axis, jax.lax.pmax, highest)
-    theirs = over(axis, jax.lax.pmean, theirs)
+    further = over(axis, jax.lax.pmean, further)
     sparsity = penalized / n_samples * sparsity_scale(sae.config, d_sae)
     detected = {}
     if samples.active is not None and feature_of is not None:
@@ -159,7 +148,7 @@ def reconstruction(
         "l0": fired / n_samples,
         "fvu": squared_error / variance,
         "dead_latents": jnp.sum(highest <= dead_threshold, dtype=jnp.float32),
-        **{name: value / n_batches for name, value in theirs.items()},
+        **{name: value / n_batches for name, value in further.items()},
     }
 
 
@@ -185,8 +174,7 @@ class Recovered(NamedTuple):
     """How a dictionary and the true features match.
 
     Attributes:
-        scores: `mmcs_true_to_dict`, `mmcs_dict_to_true`, and `uniqueness`
-            (`saejax.metrics.firing`).
+        scores: `mmcs_true_to_dict`, `mmcs_dict_to_true`, `uniqueness` (`saejax.metrics.firing`).
         best_index: for each true feature its best latent.
         best_cosine: their cosine, the feature's representedness.
         feature_of: for each latent the true feature of the largest |cosine|.

@@ -29,12 +29,8 @@ def assign(A: Float[np.ndarray, "n_a d_in"], B: Float[np.ndarray, "n_b d_in"]) -
     for 512 x 16384, 2 s for 4096 x 4096, 4 s for 4096 x 16384, and 54 s and 6 GB for 16384 x 16384:
     the cosines are held in float32 and several times in float64.
 
-    Args:
-        A: one set, such as the rows of a decoder. A row of zeros has cosine 0 with everything.
-        B: the other, such as the true features.
-
-    Raises:
-        ValueError: where a set is empty, or has numbers that are not finite.
+    A row of zeros has cosine 0 with everything. A ValueError where a set is empty, or has numbers
+    that are not finite.
     """
     for name, rows in (("A", A), ("B", B)):
         if not len(rows):

@@ -23,12 +23,7 @@ def track(
         kept       was and is, with the same latent
         moved      was and is, with another latent
 
-    Args:
-        before_index: best latent of each feature at the evaluation before.
-        before_cosine: its cosine then.
-        index: best latent now.
-        cosine: its cosine now.
-        threshold: cosine from which a feature counts as represented.
+    The arrays are the best latent of each feature and its cosine, an evaluation before and now.
 
     Returns:
         For each class its count, and under `<class>_change` the mean of `cosine - before_cosine`

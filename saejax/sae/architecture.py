@@ -46,11 +46,9 @@ class Untraceable(ValueError):
 
 
 class Swept(NamedTuple):
-    """The swept numbers that a loss reads.
+    """What a loss reads: l1, the coefficient of the sparsity term, or k, a sample's active latents.
 
-    Attributes:
-        l1: coefficient of the sparsity term, 0 for an architecture that reads k.
-        k: active latents of a sample, 0 for one that reads l1.
+    The other one is 0.
     """
 
     l1: Scalar
@@ -243,8 +241,7 @@ class Architecture:
     def describe(self, d_in: int = 2) -> dict[str, Any]:
         """Its constants, JSON types only; of an objective what tells it from another.
 
-        Args:
-            d_in: of the data, which an objective may capture arrays for.
+        `d_in` is that of the data, which an objective may capture arrays for.
 
         Raises:
             ValueError: for an objective that fails there or returns no scalar.
@@ -257,36 +254,33 @@ class Architecture:
     def program(self, d_in: int) -> str:
         """SHA-256 of what its functions and the gradient of its loss compute.
 
-        Args:
-            d_in: of the data. Batch and width are small ones, so that it tells nothing of a sweep.
-
-        Raises:
-            ValueError: where one of the functions fails.
+        Batch and d_sae are small ones, so that it tells nothing of a sweep. A ValueError where one
+        of the functions fails.
         """
-        batch, d_sae, own = 8, 32, self.prepared((1,))
+        batch, d_sae, ready = 8, 32, self.prepared((1,))
 
         def everything(
             key: Any, params: Params, x: Any, h: Any, dead: Any, l1: Any, k: Any, bias: Any
         ) -> Any:
             rest = x, Swept(l1, k), STANDARD
-            loss = own.loss(params, *rest)
+            loss = ready.loss(params, *rest)
             return (
-                own.init(key, d_in, d_sae, STANDARD),
-                own.encode(params, x, k),
-                own.decode(params, h),
+                ready.init(key, d_in, d_sae, STANDARD),
+                ready.encode(params, x, k),
+                ready.decode(params, h),
                 loss,
-                jax.grad(lambda p: own.loss(p, *rest).total)(params),
-                own.penalized(params, x, h),
-                own.settle(params, loss),
-                own.revive(params, dead, bias),
-                own.dead_gradient(params, dead, *rest) if "auxk" in own.revivals else None,
+                jax.grad(lambda p: ready.loss(p, *rest).total)(params),
+                ready.penalized(params, x, h),
+                ready.settle(params, loss),
+                ready.revive(params, dead, bias),
+                ready.dead_gradient(params, dead, *rest) if "auxk" in ready.revivals else None,
             )
 
         key = jax.eval_shape(lambda: jax.random.key(0))
         x, h, number = _shapes((batch, d_in), (batch, d_sae), ())
         dead = jax.ShapeDtypeStruct((d_sae,), jnp.bool_)
         try:
-            params = jax.eval_shape(lambda k: own.init(k, d_in, d_sae, STANDARD), key)
+            params = jax.eval_shape(lambda k: ready.init(k, d_in, d_sae, STANDARD), key)
             return program(everything, key, params, x, h, dead, number, number, number)
         except Exception as error:
             raise ValueError(

@@ -35,15 +35,7 @@ NO_DIRECTION = 1e-6
 def ghost_gradient(
     params: Params, dead: Mask, x: Inputs, config: SAEConfig, precision: Precision = "highest"
 ) -> Params:
-    """The gradient that the ghost term adds to the objective's; 0 for live latents and for b_dec.
-
-    Args:
-        params: one SAE.
-        dead: which latents are; with none of them the gradient is 0.
-        x: the batch.
-        config: of the SAE.
-        precision: of the products.
-    """
+    """The gradient that the ghost term adds; 0 for live latents and for b_dec."""
     shifted = x
     if params.b_dec is not None and config.apply_b_dec_to_input:
         shifted = x - params.b_dec

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
+from saejax.core.checks import check_choice
 from saejax.core.linalg import unit_rows
 
 L1Reduction = Literal["mean", "sum"]
@@ -64,9 +65,8 @@ class SAEConfig:
 
     def __post_init__(self) -> None:
         for name, choices in (("l1_reduction", L1Reduction), ("init", Init)):
-            value, allowed = getattr(self, name), get_args(choices)
-            if value not in allowed:
-                raise ValueError(f"{name}: got {value!r}, allowed: {', '.join(allowed)}")
+            allowed = get_args(choices)
+            check_choice(name, getattr(self, name), ", ".join(allowed), allowed)
 
 
 STANDARD = SAEConfig()

@@ -22,21 +22,18 @@ __all__ += ["ReLU", "Swept", "TopK", "as_architecture", "describe", "described"]
 def as_architecture(name: str, value: Any, allowed: str) -> Architecture:
     """An architecture, or the one with default constants that a name stands for.
 
-    Args:
-        name: how the error names the argument.
-        value: what the user handed in.
-        allowed: what is allowed, in words.
+    Arguments as of `saejax.core.checks`.
 
     Raises:
         ValueError: for anything else, and for an architecture that encodes or decodes otherwise
             than its kind does, as which it would be exported.
     """
     if isinstance(value, Architecture):
-        library, its = KINDS.get(value.kind), type(value)
+        library, given = KINDS.get(value.kind), type(value)
         parts = ("activate", "encode", "decode")
-        if library and any(getattr(its, part) is not getattr(library, part) for part in parts):
+        if library and any(getattr(given, part) is not getattr(library, part) for part in parts):
             raise ValueError(
-                f"kind: got {value.kind!r} of {its.__name__}, which has an encoder or decoder of "
+                f"kind: got {value.kind!r} of {given.__name__}, which has an encoder or decoder of "
                 f"its own, allowed: a new name, none of {', '.join(KINDS)}"
             )
         return value

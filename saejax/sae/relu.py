@@ -21,14 +21,8 @@ def preactivation(
     """`(x - b_dec) @ W_enc + b_enc`, what every encoder starts from.
 
     b_dec is folded into the bias, `x @ W_enc + (b_enc - b_dec @ W_enc)`: cells that share a batch
-    then share the left operand as well.
-
-    Args:
-        params: one SAE.
-        x: inputs.
-        config: says whether the encoder sees `x - b_dec`; the default is right for every dictionary
-            that a `Result` hands out.
-        precision: of the product.
+    then share the left operand as well. `config` says whether the encoder sees `x - b_dec`; the
+    default is right for every dictionary that a `Result` hands out.
     """
     bias = params.b_enc
     if params.b_dec is not None and config.apply_b_dec_to_input:
@@ -39,7 +33,7 @@ def preactivation(
 def encode(
     params: Params, x: Inputs, config: SAEConfig = STANDARD, precision: Precision = "highest"
 ) -> Latents:
-    """Activations `h = relu((x - b_dec) @ W_enc + b_enc)`. Arguments as in `preactivation`."""
+    """Activations `h = relu((x - b_dec) @ W_enc + b_enc)` of one SAE, see `preactivation`."""
     return jax.nn.relu(preactivation(params, x, config, precision))
 
 
@@ -67,19 +61,12 @@ def sparsity_scale(config: SAEConfig, d_sae: int) -> float:
 
 
 class Terms(NamedTuple):
-    """What the loss of a batch is made of; no gradient goes through the last two.
+    """What the loss of a batch is made of; no gradient goes through the last two."""
 
-    Attributes:
-        mse: mean over batch and d_in of (x_hat - x)^2.
-        sparsity: mean over the batch of the sum of activations, reduced as `l1_reduction` says.
-        highest: each latent's largest activation.
-        least: the smallest activation above 0, infinite where there is none.
-    """
-
-    mse: Scalar
-    sparsity: Scalar
-    highest: PerLatent
-    least: Scalar
+    mse: Scalar  # mean over batch and d_in of (x_hat - x)^2
+    sparsity: Scalar  # batch mean of the sum of activations, reduced as `l1_reduction` says
+    highest: PerLatent  # each latent's largest activation
+    least: Scalar  # the smallest activation above 0, infinite where there is none
 
 
 def mse_and_sparsity(
@@ -121,14 +108,8 @@ def kept_terms(
     Autodiff gives the same numbers; the written form needs five matrix products and no
     rematerialised masks, which is what makes a mapped step reach most of the machine's rate.
 
-    Args:
-        config: of the SAE.
-        precision: of the products.
-        keep: sets some activations of a ReLU to 0 and leaves the others as they are; None keeps
-            all. No gradient goes through the choice.
-        params: one SAE.
-        x: the batch.
-        k: what `keep` reads, None without it.
+    `keep` reads k, sets some activations of a ReLU to 0 and leaves the others as they are; None
+    keeps all. No gradient goes through the choice.
     """
     return _forward(config, precision, keep, params, x, k)[0]
 

@@ -22,9 +22,9 @@ A latent is dead if its activation never exceeded `threshold` in the `window` st
 leave the weights alone and give dead latents a gradient: "ghost" (`saejax.sae.ghost`) and, of
 architectures that set the number of active latents, "auxk" (`saejax.sae.topk`).
 
-Samples are drawn without replacement. Two latents with the direction of one sample would have the
-same weights and moments and so the same gradients for good: one latent twice. Where more latents
-are dead than samples are at hand the others wait for the next time.
+Samples are drawn without replacement: two latents with the direction of one sample would have the
+same weights, moments and gradients for good. Where more latents are dead than samples are at hand
+the others wait for the next time.
 
 Sources: "on", the GPT-2 text; "anthropic", "Towards Monosemanticity" (Bricken et al., 2023),
 section "Neuron resampling". Drawing without replacement: dictionary_learning (Marks and others,
@@ -132,12 +132,8 @@ def observe(
         silent: the counts before this batch.
         revival: index in `REVIVALS`.
         params: one SAE, before its update on this batch.
-        x: the batch.
+        x: the batch, or the part of it that this device of `axis` has.
         step: number of steps done before this one.
-        config: of the SAE.
-        rule: when and how.
-        precision: of the product.
-        axis: of the devices over which the batch is divided, None where one has it all.
         highest: each latent's largest activation in the batch; None: that of a ReLU, computed here
             where it is needed.
     """
@@ -182,19 +178,8 @@ def revive(
 ) -> tuple[Params, optax.ScaleByAdamState]:
     """Weights and moments after the dead latents were re-initialised; the others are untouched.
 
-    Args:
-        key: which samples are drawn.
-        params: one SAE.
-        opt_state: its Adam moments, shaped like `params`.
-        dead: which latents to revive; the first of them where too few samples may be drawn.
-        x: the batch to draw from. Samples equal to b_dec have no direction and are never drawn.
-        l1: the cell's coefficient.
-        config: of the SAE.
-        rule: has the new bias.
-        precision: of the products.
-        revival: `ON` or `ANTHROPIC`.
-        architecture: of the SAE.
-        k: the cell's number of active latents, where the architecture reads it.
+    Samples equal to b_dec have no direction and are never drawn. Where too few samples may be
+    drawn, the first of the dead latents are revived. `revival` is `ON` or `ANTHROPIC`.
     """
     anthropic = jnp.asarray(revival) == ANTHROPIC
     centred = x if params.b_dec is None else x - params.b_dec

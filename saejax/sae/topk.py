@@ -75,7 +75,6 @@ class TopK(Architecture):
         check_number_fields(self, [("aux_coefficient", *FROM_0)])
 
     def prepared(self, ks: tuple[int, ...]) -> "TopK":
-        """The same for a sweep of these k."""
         return replace(self, most=max(ks))
 
     def describe(self, d_in: int = 2) -> dict[str, Any]:
@@ -172,12 +171,9 @@ def near_half(d_in: int) -> int:
 
 
 def keep_of_samples(h: Latents, k: Scalar | float, most: int = 0) -> Latents:
-    """Of each sample the k largest activations, 0 for the others.
+    """Of each sample the k largest activations (k from 1 on, none of h negative), else 0.
 
-    Args:
-        h: activations, none negative.
-        k: how many, from 1 on; a Python number, or traced.
-        most: bound on a traced k, 0 for none.
+    `most` bounds a k that is traced; 0 is no bound.
     """
     d_sae = h.shape[-1]
     if isinstance(k, int | float):
@@ -194,12 +190,7 @@ def keep_of_batch(h: Latents, k: Scalar | float, axis: str | None = None) -> Lat
 
     The border is found by bisection on the bits of the floats, which are ordered as the floats are
     where none is negative: exact after 31 counts, each a pass over h. A sort takes ten times as
-    long.
-
-    Args:
-        h: activations, none negative; this device's part of the batch.
-        k: how many of a sample on average.
-        axis: of the devices over which the batch is divided, None where one has it all.
+    long. h is this device's part of a batch divided over the devices of `axis`.
     """
     samples = over(axis, jax.lax.psum, jnp.int32(h.shape[0]))
     wanted = jnp.asarray(k, jnp.int32) * samples

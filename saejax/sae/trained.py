@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from saejax.core.checks import check_choice
 from saejax.sae.params import Params
 from saejax.sae.registry import KINDS
 
@@ -34,10 +35,7 @@ class SAE:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.architecture not in KINDS:
-            raise ValueError(
-                f"architecture: got {self.architecture!r}, allowed: {', '.join(KINDS)}"
-            )
+        check_choice("architecture", self.architecture, ", ".join(KINDS), KINDS)
         d_in, d_sae = np.shape(self.params.W_enc)
         shapes = {"W_dec": (d_sae, d_in), "b_dec": (d_in,), "threshold": ()}
         needed = {"b_enc", "W_dec", *KINDS[self.architecture].extra}

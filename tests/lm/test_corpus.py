@@ -1,6 +1,5 @@
 """Text: its sources and its tokenizer."""
 
-import builtins
 import hashlib
 import json
 import sys
@@ -169,13 +168,6 @@ def test_tokenizers_that_are_damaged_or_have_no_end_are_refused(tmp_path, tokeni
 
 
 def test_text_without_the_package_says_what_to_install(monkeypatch):
-    plain = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name == "tokenizers":
-            raise ModuleNotFoundError(name)
-        return plain(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
     with pytest.raises(ImportError, match=r'needs tokenizers: pip install "saejax\[lm\]"'):
         train_tokenizer(TEXTS)

@@ -143,12 +143,14 @@ def test_files_cut_short_altered_or_missing_are_named(built, tmp_path, name):
 
 
 def test_folders_without_a_whole_manifest_are_refused(built, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"corpus: got .*, allowed: a folder with a"):
+    with pytest.raises(FileNotFoundError, match=r"corpus\.json: got no file, allowed: the corpus"):
         load_corpus(tmp_path)
     folder = copy(built, tmp_path / "c")
     for text in ("{", "[]", "{}", '{"files": {}, "dtype": "nonsense"}'):
         (folder / "corpus.json").write_text(text)
-        with pytest.raises(ValueError, match=r"corpus\.json: got a file that is damaged"):
+        with pytest.raises(
+            ValueError, match=r"corpus\.json: got (a damaged file|list).*, allowed: "
+        ):
             load_corpus(folder)
 
 

@@ -171,12 +171,12 @@ def test_files_that_are_damaged_or_missing_are_named(copied, tmp_path):
     for text in ("{", "[1]", "\udcff"):
         (copied / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
         with pytest.raises(
-            ValueError, match=r"config\.json: got a file that is damaged \(.*\), allowed"
+            ValueError, match=r"config\.json: got (a damaged file \(.*\)|list), allowed"
         ):
             load_gpt2(copied)
     (copied / "config.json").unlink()
     with pytest.raises(
-        FileNotFoundError, match=r"copy/config\.json: got no file, allowed: a folder"
+        FileNotFoundError, match=r"copy/config\.json: got no file, allowed: the config"
     ):
         load_gpt2(copied)
 
@@ -230,7 +230,7 @@ def test_an_index_that_does_not_fit_its_files_names_the_tensor(sharded):
     ):
         load_gpt2(sharded({"wpe.weight": "../x"}))
     for damaged in ({"weight_map": None}, {"weight_map": {"x": 1}}):
-        with pytest.raises(ValueError, match=r"index\.json: got a file that is damaged"):
+        with pytest.raises(ValueError, match=r"index\.json: got a damaged file"):
             load_gpt2(sharded(**damaged))
 
 

@@ -117,7 +117,7 @@ def interrupted(corpus, tmp_path_factory):
     """The same run, ended after the evaluation at step 9 was written; its checkpoint is of step
     6."""
     path = tmp_path_factory.mktemp("interrupted")
-    write = training.append_rows
+    write = training.files.append_rows
 
     def append(file, rows):
         write(file, rows)
@@ -125,7 +125,7 @@ def interrupted(corpus, tmp_path_factory):
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training, "append_rows", append)
+        patch.setattr(training.files, "append_rows", append)
         with pytest.raises(KeyboardInterrupt):
             train_lm(CONFIG, SETTINGS, corpus, path, checkpoint_every=6, progress=False)
     return path
@@ -146,7 +146,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
 
 
 def test_a_finished_run_is_not_trained_again(finished, corpus, monkeypatch):
-    monkeypatch.setattr(training, "_run", None)
+    monkeypatch.setattr(training, "train_steps", None)
     again = train_lm(CONFIG, SETTINGS, corpus, finished[0], progress=False)
     assert bits(again.model) == bits(finished[1].model)
     assert again.rows == finished[1].rows
@@ -179,11 +179,11 @@ def test_what_cannot_be_trained_is_refused_before_work(corpus, tmp_path):
     ):
         train_lm(CONFIG, SETTINGS, corpus, tmp_path / "a", checkpoint_every=4)
     with pytest.raises(
-        FileNotFoundError, match=r"workdir: got .*which holds no model \(no lm\.json\)"
+        FileNotFoundError, match=r"lm\.json: got no file, allowed: the lm\.json of a language"
     ):
         load_lm(tmp_path)
     (tmp_path / "lm.json").write_text("{")
-    with pytest.raises(ValueError, match=r"lm\.json: got a file that is damaged"):
+    with pytest.raises(ValueError, match=r"lm\.json: got a damaged file \(.*\), allowed: JSON"):
         load_lm(tmp_path)
     assert not (tmp_path / "a").exists()
 

@@ -9,16 +9,9 @@ from jaxtyping import Float, Float64, PRNGKeyArray
 from saejax.analysis.mcs.dictionaries import random_mcs
 from saejax.analysis.mcs.distance import EMD, emd, emd_intervals
 from saejax.analysis.mcs.law import MaxCosine
+from saejax.core import stats
 from saejax.core.checks import check_number, check_whole
-from saejax.core.stats import (
-    LEVEL,
-    N_BOOT,
-    Interval,
-    as_sample,
-    check_bootstrap,
-    generator,
-    percentiles,
-)
+from saejax.core.stats import LEVEL, N_BOOT, Interval
 
 
 class RandomComparison(NamedTuple):
@@ -68,10 +61,10 @@ def compare_with_random(
     compared by their earth mover's distances (`saejax.analysis.mcs.emd_intervals`, whose docstring
     says how far to trust intervals of small distances).
 
-    The learned set loses its high MCS to the cutoff while the random ones lose next to nothing. It
-    is then the smaller sample and the noisier one, and its distances come out larger even if its
-    law is that of the others. The text does not account for that. Here `expected_if_random` does:
-    samples of the learned one's size after the cut are drawn from `MaxCosine(M, K, cutoff)`, and
+    The cutoff takes the high MCS of the learned set and next to nothing of the random ones. The
+    smaller sample is the noisier one, and its distances come out larger even if its law is that of
+    the others, for which the text does not account. `expected_if_random` does: samples of its size
+    after the cut are drawn from `MaxCosine(M, K, cutoff)`, and
 
         p_value = (1 + number of them whose mean distance from the random sets is at least as large)
                   / (1 + n_null).
@@ -91,12 +84,12 @@ def compare_with_random(
 
     Source: "[Research Update] Sparse Autoencoder features are bimodal", figures 4 to 8.
     """
-    learned = as_sample("learned", learned, -1.0, 1.0)
+    learned = stats.as_sample("learned", learned, -1.0, 1.0)
     check_whole("K", K, "2 or more", lambda v: v >= 2)
     for name, size in (("M", M), ("n_random", n_random), ("n_null", n_null)):
         check_whole(name, size, "1 or more", lambda v: v >= 1)
     check_number("cutoff", cutoff, "above -1, up to 1", lambda v: -1 < v <= 1)
-    check_bootstrap(n_boot, level)
+    stats.check_bootstrap(n_boot, level)
     low = learned[learned < cutoff]
     if not len(low):
         raise ValueError(
@@ -114,7 +107,7 @@ def compare_with_random(
             )
     distances = emd_intervals(samples, of_boot, n_boot, level)
     numbers = _summary(distances.distance)
-    low_ends, high_ends = percentiles(_summary(distances.replicates), level)
+    low_ends, high_ends = stats.percentiles(_summary(distances.replicates), level)
     ends = zip(numbers, low_ends, high_ends, strict=True)
     intervals = [Interval(float(value), float(a), float(b)) for value, a, b in ends]
     null = _null(MaxCosine(M, K, cutoff), len(low), samples[1:-1], n_null, of_null)
@@ -145,6 +138,6 @@ def _null(
     law: MaxCosine, n: int, random: list[np.ndarray], n_null: int, key: PRNGKeyArray
 ) -> np.ndarray:
     """Mean distances from the random samples, of samples of size n from the law."""
-    rng = generator(key)
+    rng = stats.generator(key)
     draws = (law.ppf(rng.random(n)) for _ in range(n_null))
     return np.array([emd([draw, *random])[0, 1:].mean() for draw in draws])

@@ -91,10 +91,10 @@ def emd_intervals(
     draws. A resample counts values of the sample several times, so the one sorted line serves all
     replicates.
 
-    Resampling adds noise, and a distance counts noise as distance. Replicates therefore lie above
-    the distance itself where that is about as small as the noise: for two samples of one law and
-    one size about sqrt(2) times as high, and the interval may lie wholly above `distance`.
-    Intervals of such pairs are for comparison with each other; that one excludes 0 says nothing.
+    Resampling adds noise, and a distance counts noise as distance. Replicates of a distance about
+    as small as the noise lie above it: for two samples of one law and one size about sqrt(2) times
+    as high, so that the interval may lie wholly above `distance`. Compare intervals of such pairs
+    with each other; that one excludes 0 says nothing.
     """
     check_bootstrap(n_boot, level)
     merged, rng = _merge(samples), generator(key)

@@ -7,16 +7,9 @@ import numpy as np
 from jaxtyping import Bool, Float, PRNGKeyArray
 
 from saejax.analysis.mcs.shares import places, spearman
+from saejax.core import stats
 from saejax.core.checks import check_number
-from saejax.core.stats import (
-    LEVEL,
-    N_BOOT,
-    Interval,
-    as_sample,
-    bootstrapped,
-    check_bootstrap,
-    share,
-)
+from saejax.core.stats import LEVEL, N_BOOT, Interval
 from saejax.core.table import Table
 
 # What a latent can be; the first three are the text's explanations of a low MCS.
@@ -127,8 +120,8 @@ def explain(
     Source: the three explanations are those of "[Research Update] Sparse Autoencoder features are
     bimodal", section 1; the thresholds are ours.
     """
-    mcs = as_sample("mcs", mcs, -1.0, 1.0)
-    frequency = as_sample("frequency", frequency, 0.0, 1.0)
+    mcs = stats.as_sample("mcs", mcs, -1.0, 1.0)
+    frequency = stats.as_sample("frequency", frequency, 0.0, 1.0)
     for name, column in (("frequency", frequency), ("dead", dead), ("effect", effect)):
         if column.shape != mcs.shape:
             raise ValueError(f"{name}: got shape {column.shape}, allowed: {mcs.shape}, as mcs has")
@@ -139,7 +132,7 @@ def explain(
     check_number("rare_below", rare_below, "above 0, up to 1", lambda v: 0 < v <= 1)
     check_number("effect_from", effect_from, "above 0", lambda v: v > 0)
     check_number("cutoff", cutoff, "from -1 to 1", lambda v: -1 <= v <= 1)
-    check_bootstrap(n_boot, level)
+    stats.check_bootstrap(n_boot, level)
 
     effect = effect.astype(np.float64)
     measured, real = ~np.isnan(effect), effect >= effect_from
@@ -153,21 +146,21 @@ def explain(
         counts = {name: int((inside & measured & its).sum()) for name, its in classes.items()}
 
         def median(x: np.ndarray) -> Interval:
-            return bootstrapped(np.median, (x,), next(keys), n_boot, level)
+            return stats.bootstrapped(np.median, (x,), next(keys), n_boot, level)
 
         return Group(
             n,
-            share(int((inside & dead).sum()), n, level),
+            stats.share(int((inside & dead).sum()), n, level),
             median(frequency[live]),
             median(effect[live & measured]),
             n_measured,
             counts,
-            {name: share(k, n_measured, level) for name, k in counts.items()},
+            {name: stats.share(k, n_measured, level) for name, k in counts.items()},
         )
 
     def ranks(y: np.ndarray, among: np.ndarray) -> Interval:
         columns = (places(mcs[among]), places(y[among]))
-        return bootstrapped(spearman, columns, next(keys), n_boot, level)
+        return stats.bootstrapped(spearman, columns, next(keys), n_boot, level)
 
     low, high = group(mcs < cutoff), group(mcs >= cutoff)
     correlations = {

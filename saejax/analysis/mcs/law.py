@@ -88,9 +88,9 @@ class MaxCosine:
         """
         t = np.asarray(t, np.float64)
         inside = (t > -1) & (t <= self.below)
-        at = np.where(inside, t, 0.0)
-        others = (self.M - 1) * self._log_one_cdf(at) - self.M * self._log_below
-        return np.where(inside, np.log(self.M) + self._log_one_pdf(at) + others, -np.inf)
+        t = np.where(inside, t, 0.0)
+        others = (self.M - 1) * self._log_one_cdf(t) - self.M * self._log_below
+        return np.where(inside, np.log(self.M) + self._log_one_pdf(t) + others, -np.inf)
 
     def pdf(self, t: Numbers) -> Float[np.ndarray, "*shape"]:
         """Density, per unit of cosine: what a histogram with `density=True` tends to."""

@@ -137,8 +137,8 @@ def find_modes(
     cell = np.minimum(((x + 1) / WIDTH).astype(int), CELLS - 1)
     counts = np.bincount(cell, minlength=CELLS)
     density = _density(counts, bandwidth)
-    at, excess = _find(density, min_excess)
-    valley = np.array([a + density[a:b].argmin() for a, b in pairwise(at)], int)
+    peaks, excess = _find(density, min_excess)
+    valley = np.array([a + density[a:b].argmin() for a, b in pairwise(peaks)], int)
     edges = np.array([0, *valley, CELLS])
     basins = list(pairwise(edges))
 
@@ -148,17 +148,17 @@ def find_modes(
     for start in range(0, n_boot, 128):
         drawn = rng.multinomial(len(x), counts / len(x), size=min(128, n_boot - start))
         for replicate in _density(drawn, bandwidth):
-            found, _ = _find(replicate, min_excess)
+            its_peaks, _ = _find(replicate, min_excess)
             places.append([a + replicate[a:b].argmax() for a, b in basins])
-            present.append([((found >= a) & (found < b)).any() for a, b in basins])
-            same_number.append(len(found) == len(at))
+            present.append([((its_peaks >= a) & (its_peaks < b)).any() for a, b in basins])
+            same_number.append(len(its_peaks) == len(peaks))
     centres = (np.arange(CELLS) + 0.5) * WIDTH - 1
     low, high = percentiles(centres[np.array(places)], level)
     return Modes(
-        place=centres[at],
+        place=centres[peaks],
         low=low,
         high=high,
-        height=density[at],
+        height=density[peaks],
         excess=excess,
         share=np.add.reduceat(counts, edges[:-1]) / len(x),
         support=np.mean(present, axis=0),

@@ -5,16 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int, PRNGKeyArray
 
+from saejax.core import stats
 from saejax.core.checks import check_number
-from saejax.core.stats import (
-    LEVEL,
-    N_BOOT,
-    Interval,
-    as_sample,
-    bootstrapped,
-    check_bootstrap,
-    wilson,
-)
+from saejax.core.stats import LEVEL, N_BOOT, Interval
 
 
 class Split(NamedTuple):
@@ -53,7 +46,7 @@ def split(
         raise ValueError(f"mcs: {got}, allowed: one or more, all finite")
     n = mcs.shape[-1]
     high = np.asarray((mcs >= cutoff).sum(-1))
-    return Split(high, np.asarray(n - high), np.asarray(high / n), *wilson(high, n, level))
+    return Split(high, np.asarray(n - high), np.asarray(high / n), *stats.wilson(high, n, level))
 
 
 class Correlation(NamedTuple):
@@ -120,10 +113,10 @@ def correlation(
 
     Source: figures 9 and 10 of "[Research Update] Sparse Autoencoder features are bimodal".
     """
-    check_bootstrap(n_boot, level)
-    x, y = as_sample("x", x), as_sample("y", y)
+    stats.check_bootstrap(n_boot, level)
+    x, y = stats.as_sample("x", x), stats.as_sample("y", y)
     if len(x) != len(y):
         raise ValueError(f"y: got {len(y)} values, allowed: {len(x)}, as x has")
-    of_values = bootstrapped(pearson, (x, y), key, n_boot, level)
-    of_ranks = bootstrapped(spearman, (places(x), places(y)), key, n_boot, level)
+    of_values = stats.bootstrapped(pearson, (x, y), key, n_boot, level)
+    of_ranks = stats.bootstrapped(spearman, (places(x), places(y)), key, n_boot, level)
     return Correlation(of_values, of_ranks, len(x))

@@ -18,7 +18,7 @@ SAFETENSORS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "f
 
 
 class Table(NamedTuple):
-    """Rows in a file: their dtype, their shape and how a range of them is read."""
+    """Rows in a file, and how a range of them is read."""
 
     file: Path
     dtype: str

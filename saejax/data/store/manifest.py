@@ -16,14 +16,14 @@ identity: the manifest's own checksum names the data that a study was trained on
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from saejax.core.checks import check_switch, check_whole
+from saejax.core.checks import check_choice, check_switch, check_whole_fields
 from saejax.core.diff import differences
 from saejax.core.files import sha256_of
 
@@ -71,12 +71,8 @@ class StoreConfig:
         object.__setattr__(self, "model", model)
         if not isinstance(self.hook, str) or not self.hook:
             raise ValueError(f"hook: got {self.hook!r}, allowed: the name of a hook point")
-        for name in ("d", "rows_per_shard"):
-            positive = "a whole number, 1 or more"
-            value = check_whole(name, getattr(self, name), positive, lambda v: v >= 1)
-            object.__setattr__(self, name, value)
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype: got {self.dtype!r}, allowed: {', '.join(DTYPES)}")
+        check_whole_fields(self, {"d": 1, "rows_per_shard": 1})
+        check_choice("dtype", self.dtype, ", ".join(DTYPES), DTYPES)
         check_switch("has_tokens", self.has_tokens)
 
     def differences(self, other: "StoreConfig") -> list[str]:
@@ -108,17 +104,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a store and its complete shards.
-
-    Attributes:
-        config: what the rows are.
-        shards: in the order of their rows.
-        complete: whether the harvest has come to its end.
-    """
+    """The description of a store and its complete shards, in the order of their rows."""
 
     config: StoreConfig
     shards: tuple[Shard, ...] = ()
-    complete: bool = False
+    complete: bool = False  # whether the harvest has come to its end
 
     @property
     def rows(self) -> int:
@@ -135,10 +125,6 @@ class Manifest:
         for index, shard in enumerate(self.shards):
             for name, file in shard.files.items():
                 yield f"{shard_name(index)}/{name}.npy", name, index, file
-
-    def with_shard(self, shard: Shard) -> "Manifest":
-        """The manifest after one more shard."""
-        return replace(self, shards=(*self.shards, shard))
 
     def to_json(self) -> str:
         """The text of `manifest.json`, with its own checksum."""

@@ -43,11 +43,8 @@ class Store:
     def open(cls, path: str | Path, verify: bool = False) -> "Store":
         """Opens a store after checking that its files have the right sizes, dtypes and shapes.
 
-        The rows stay on disk; only their files' headers are read.
-
-        Args:
-            path: the folder.
-            verify: whether to read all files and compare their checksums too.
+        The rows stay on disk; only their files' headers are read. With `verify` all files are read
+        and their checksums compared too.
 
         Raises:
             FileNotFoundError: when the folder holds no store.
@@ -74,13 +71,9 @@ class Store:
         return self.config.d
 
     def rows(self, indices: Rows) -> Float32[np.ndarray, "n d"]:
-        """Activations of rows, widened to float32 without loss.
+        """Activations of rows in any order, repeats allowed, widened to float32 without loss.
 
-        Args:
-            indices: numbers of rows in any order, repeats allowed.
-
-        Raises:
-            IndexError: for a number outside 0 ... len - 1.
+        An IndexError for a number outside 0 ... len - 1.
         """
         return self.stored_rows(indices).astype(np.float32, copy=False)
 
@@ -99,11 +92,8 @@ class Store:
     def context(self, row: int, before: int, after: int) -> tuple[Int32[np.ndarray, " n"], int]:
         """Tokens around a row, up to `before` and `after` it, cut at the ends of its sequence.
 
-        Neighbouring rows belong to one sequence as long as their positions go up by one. Raises as
-        `token_ids`.
-
-        Returns:
-            The token ids, and which of them is the row's.
+        Neighbouring rows belong to one sequence as long as their positions go up by one. Returned
+        are the token ids, and which of them is the row's. Raises as `token_ids`.
         """
         around = np.arange(max(0, row - before), min(len(self), row + after + 1))
         here = int(self.positions([row])[0])

@@ -69,13 +69,9 @@ class StoreSource:
     def train_rows(
         self, seed: int, step: int, n_steps: int, batch_size: int
     ) -> Int64[np.ndarray, "n_steps batch"]:
-        """Numbers of the rows in the training batches of `n_steps` steps.
+        """Numbers of the rows in the training batches of `n_steps` steps, after `step` steps.
 
-        Args:
-            seed: chooses the orders.
-            step: number of steps done before the first of them.
-            n_steps: how many batches.
-            batch_size: rows in each, at most `n_train`.
+        The seed chooses the orders. A batch has at most `n_train` rows.
         """
         step = check_whole("step", step, "0 or more (a whole number)", lambda v: v >= 0)
         n_steps = check_whole("n_steps", n_steps, POSITIVE, lambda v: v >= 1)

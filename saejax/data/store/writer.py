@@ -46,7 +46,7 @@ class StoreWriter:
     without `finish` keeps the complete shards and drops the rows after them.
 
     Args:
-        path: the folder; must be absent, empty or an unfinished store of the same configuration.
+        path: a folder that is absent, empty or an unfinished store of the same configuration.
         config: what the rows are.
 
     Raises:
@@ -230,7 +230,8 @@ class StoreWriter:
             sync_folder(part)
             part.rename(self.path / name)
             sync_folder(self.path)
-            self._commit(self._manifest.with_shard(Shard(self._filled, files)))
+            shards = (*self._manifest.shards, Shard(self._filled, files))
+            self._commit(replace(self._manifest, shards=shards))
 
         self._guarded(write, name, size)
         self._filled = 0

@@ -125,13 +125,8 @@ def gate(h: Hierarchy, codes: Codes, mean: PerFeature, key: PRNGKeyArray) -> Cod
 
     From the roots down: a child whose parent is 0 becomes 0; of exclusive siblings above 0 one
     stays, each with the same probability; with `scaled` it is multiplied by `parent / mean of the
-    parent`, where the parent has been scaled already.
-
-    Args:
-        h: the forest.
-        codes: proposed activations, 0 or more.
-        mean: mean activation of each feature where it fires.
-        key: which siblings stay.
+    parent`, where the parent has been scaled already. `mean` is each feature's mean activation
+    where it fires; the key decides which siblings stay.
     """
     chance = jax.random.uniform(key, (codes.shape[0], h.ends[-2]))
     # A loop over blocks of samples, or the compiler of a CPU would draw every activation anew where

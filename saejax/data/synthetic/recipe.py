@@ -22,14 +22,8 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from saejax.core.checks import (
-    ABOVE_0,
-    BELOW_1,
-    UP_TO_1,
-    check_number,
-    check_number_fields,
-    check_whole,
-)
+from saejax.core import checks
+from saejax.core.checks import ABOVE_0, BELOW_1, UP_TO_1
 from saejax.core.linalg import unit_rows
 from saejax.core.precision import matmul
 from saejax.data.synthetic.hierarchy import Codes, Hierarchy, PerFeature, gate, proposals, rates
@@ -95,14 +89,13 @@ class Synthetic:
     bias_norm: float | None = None
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise ValueError(f"kind: got {self.kind!r}, allowed: {', '.join(KINDS)}")
+        checks.check_choice("kind", self.kind, ", ".join(KINDS), KINDS)
         for name in ("d_in", "n_features", "copula_rank"):
             allowed = "1 or more (a whole number)"
-            value = check_whole(name, getattr(self, name), allowed, lambda v: v >= 1)
+            value = checks.check_whole(name, getattr(self, name), allowed, lambda v: v >= 1)
             object.__setattr__(self, name, value)
         numbers = {"feature_decay": UP_TO_1, "copula_strength": BELOW_1, "avg_active": ABOVE_0}
-        check_number_fields(self, [(name, *rule) for name, rule in numbers.items()])
+        checks.check_number_fields(self, [(name, *rule) for name, rule in numbers.items()])
         self._check_parts()
         if self.zipf is None:
             self._check_sum()
@@ -118,7 +111,8 @@ class Synthetic:
             if value is not None and name != "orthogonal" and self.kind == "correlated":
                 raise ValueError(f"{name}: got {value!r}, allowed: None with kind 'correlated'")
         if self.bias_norm is not None:
-            value = check_number("bias_norm", self.bias_norm, "above 0, or None", lambda v: v > 0)
+            allowed = "above 0, or None"
+            value = checks.check_number("bias_norm", self.bias_norm, allowed, lambda v: v > 0)
             object.__setattr__(self, "bias_norm", value)
         if self.hierarchy is not None and self.hierarchy.ends[-1] > self.n_features:
             raise ValueError(
@@ -147,23 +141,17 @@ class Synthetic:
 
 
 class Truth(NamedTuple):
-    """What is fixed about a data set once its seed is known.
+    """What is fixed about a data set once its seed is known."""
 
-    Attributes:
-        F: ground-truth features, unit rows.
-        p: firing probability of each feature, before a batch's draw shifts it; in a hierarchy the
-            probability with which it is proposed.
-        mixing: for `correlated`, M with M M^T the covariance of the batch's Gaussian; for `copula`,
-            the unit-norm factor loadings; empty for `uncorrelated`.
-        spread: standard deviation of each feature's strength, None without `magnitudes`.
-        bias: what is added to every sample, None without `bias_norm`.
-    """
-
-    F: Float[Array, "*seeds n_features d_in"]
+    F: Float[Array, "*seeds n_features d_in"]  # ground-truth features, unit rows
+    # Firing probabilities, before a batch's draw shifts them; in a hierarchy those of proposals.
     p: Float[Array, "*seeds n_features"]
+    # For `correlated`, M with M M^T the covariance of the batch's Gaussian; for `copula`, the
+    # unit-norm factor loadings; empty for `uncorrelated`.
     mixing: Float[Array, "*seeds n_features rank"]
+    # Standard deviation of each feature's strength, None without `magnitudes`.
     spread: Float[Array, "*seeds n_features"] | None = None
-    bias: Float[Array, "*seeds d_in"] | None = None
+    bias: Float[Array, "*seeds d_in"] | None = None  # added to every sample, with `bias_norm`
 
 
 def firing_probabilities(spec: Synthetic) -> PerFeature:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from saejax.core.checks import check_number
-from saejax.core.files import check_new_folder, part_folder, settle, write_text
+from saejax.core.files import new_folder, write_text
 from saejax.interpret.dashboard import Dashboard
 from saejax.interpret.viewer.checks import check_dashboard
 from saejax.interpret.viewer.encoding import Study, blocks
@@ -45,13 +45,11 @@ def write_viewer(
             at all.
     """
     path = Path(folder)
-    check_new_folder(path)
     threshold = check_number("dead_threshold", dead_threshold, "0 or more", lambda v: v >= 0)
     study = Study(title, note, title if run is None else run, threshold)
-    with part_folder(path) as part:
+    with new_folder(path) as part:
         entries = _write_pages(part, dashboards, study)
         write_text(part / "index.html", index_page(entries, study))
-        settle(part, path)
     return path / "index.html"
 
 
