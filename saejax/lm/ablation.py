@@ -150,7 +150,7 @@ def latent_effects(
 
     The rise of the loss on the tokens of the text has about this expectation where the model
     predicts well. But of a single latent it has either sign, and its error was five to ten times
-    the effect where both were measured (BUILD_NOTES.md, "What a latent is worth").
+    the effect where both were measured (experiments/bimodality/README.md).
 
     The controls take `h_j |w_j| r` out instead, r random unit vectors: directions that mean
     nothing, with the same activations at the same places.

@@ -121,7 +121,7 @@ def _gram(
 
     A CPU product that reads an operand transposed runs at half to three quarters of the plain
     rate, and the compiler folds every transposition it sees into the product. The barriers keep
-    this one, of the narrow operand, apart (BUILD_NOTES.md, "Transposed operands").
+    this one, of the narrow operand, apart (experiments/docs/pages/notes/speed.md).
     """
     barrier = jax.lax.optimization_barrier
     return barrier(matmul(barrier(barrier(a).T), b, precision))

@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from saejax.training.memory import Planned, Sizes, estimate_sizes, gigabytes, n_blocks, sizes_of
+from saejax.training.memory import Sizes, estimate_sizes, gigabytes, n_blocks, sizes_of
+from saejax.training.plan import Plan
 
 # Share of an accelerator's memory that `default_cell_batches` leaves free: the estimate's error.
 SAFETY = 0.15
@@ -49,7 +50,7 @@ def _machine_memory() -> int | None:
     return min(whole, int(text)) if text.isdecimal() else whole
 
 
-def default_cell_batches(plan: Planned) -> tuple[int, ...]:
+def default_cell_batches(plan: Plan) -> tuple[int, ...]:
     """Cells of each width group that train side by side: 1 on a CPU, else as many as fit.
 
     Narrow groups choose first, because they gain most. Of all numbers that make equally many blocks
@@ -75,7 +76,7 @@ def default_cell_batches(plan: Planned) -> tuple[int, ...]:
     return chosen
 
 
-def check_fits(plan: Planned) -> None:
+def check_fits(plan: Plan) -> None:
     """Refuses a run that its device has no memory for.
 
     Args:
@@ -103,7 +104,7 @@ def check_fits(plan: Planned) -> None:
     )
 
 
-def _remedies(plan: Planned, at: Sizes, limit: int) -> Iterator[tuple[str, Any, str]]:
+def _remedies(plan: Plan, at: Sizes, limit: int) -> Iterator[tuple[str, Any, str]]:
     """Settings that would each make the run fit by themselves, with the value got and those
     allowed."""
 

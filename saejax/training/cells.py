@@ -6,7 +6,7 @@ and every swept number that does not change a shape is an input of the compiled 
 
 In training state W_dec is held as its transpose [d_in, d_sae]: all products and the Adam update
 then read it in the order in which it lies (experiments/docs/pages/notes/speed.md, "Transposed
-operands"). `public` undoes that.
+operands"). `transpose_decoder` undoes that.
 """
 
 from collections import namedtuple
@@ -61,7 +61,7 @@ def hypers(part: Part) -> Hyper:
     return Hyper(*(jnp.array(axis.numbers(values)) for axis, values in columns))
 
 
-def public(params: Any) -> Params:
+def transpose_decoder(params: Any) -> Params:
     """Weights (or moments shaped like them) with W_dec in its public orientation, or back."""
     return params._replace(W_dec=jnp.swapaxes(params.W_dec, -1, -2))
 
@@ -80,7 +80,7 @@ def init_weights(
 
     def one(seed: Integer[Array, ""]) -> Params:
         key = jax.random.fold_in(stream(seed, "init"), d_sae)
-        return public(architecture.init(key, d_in, d_sae, settings.sae))
+        return transpose_decoder(architecture.init(key, d_in, d_sae, settings.sae))
 
     return jax.vmap(one)(seeds)
 

@@ -13,7 +13,7 @@ from saejax.results.axes import AXES, TRACED, TRAINED, coordinates, final_values
 from saejax.results.result import Result, Snapshots
 from saejax.sae.params import Params, standard
 from saejax.training.batches import features
-from saejax.training.cells import public
+from saejax.training.cells import transpose_decoder
 from saejax.training.evaluate import to_next_larger
 from saejax.training.plan import Plan
 from saejax.training.state import Progress
@@ -85,7 +85,8 @@ def collect(plan: Plan, progress: Progress, run: dict[str, Any]) -> Result:
     truth = features(plan.program, progress.inputs)
     if truth is not None:
         truth = to_host(truth).reshape(*plan.shape[:2], *truth.shape[1:])
-    params = [to_host(standard(public(g.params), plan.settings.sae)) for g in state.cells]
+    config = plan.settings.sae
+    params = [to_host(standard(transpose_decoder(g.params), config)) for g in state.cells]
     snapshots = progress.snapshots
     over_time = jax.tree.map(lambda *a: np.concatenate(a), *snapshots) if snapshots else None
 

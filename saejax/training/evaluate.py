@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 from saejax.core import devices
 from saejax.metrics import measures, turnover
 from saejax.training.batches import Inputs, draw, draw_evaluation, features
-from saejax.training.cells import Cells, Hyper, public
+from saejax.training.cells import Cells, Hyper, transpose_decoder
 from saejax.training.map_cells import map_cells
 from saejax.training.plan import Group, Program
 
@@ -43,7 +43,7 @@ def snapshot(
 
     def one(group: Group, cells: Cells) -> Snapshot:
         def look(cell: Cells, hyper: Hyper, x: Float[Array, "n_batches batch d_in"]) -> Snapshot:
-            params = public(cell.params)
+            params = transpose_decoder(cell.params)
             sae = measures.Subject(params, hyper.l1, hyper.k, settings.sae, group.architecture)
             alive = measures.alive(sae, x, settings.dead_threshold, program.axis)
             return Snapshot(params.W_dec, alive)
@@ -82,7 +82,7 @@ def evaluate(
 
     def measure(group: Group, cell: Cells, hyper: Hyper, of_source: tuple) -> dict[str, Array]:
         x, active, F = of_source
-        params = public(cell.params)
+        params = transpose_decoder(cell.params)
         out: dict[str, Array] = {}
         feature_of = None
         if F is not None:

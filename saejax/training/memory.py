@@ -10,29 +10,26 @@ copies of four arrays of a cell,
     A  [batch, d_sae]    W  [d_in, d_sae]    X  [batch, d_in]    C  [n_features, d_sae]
 
 and of N [batch, n_features] of a seed. The copies are what JAX 0.10's compiler needs for a CPU,
-read off its buffer assignments (BUILD_NOTES.md, "Memory"). For GPUs and TPUs nobody has measured
-them: there they are an estimate, `saejax.training.capacity.SAFETY` leaves room for its error, and
-    `_phases` is the one place
-to correct.
+read off its buffer assignments (experiments/docs/pages/notes/memory.md). For GPUs and TPUs nobody
+has measured them: there they are an estimate, `saejax.training.capacity.SAFETY` leaves room for its
+error, and `_phases` is the one place to correct.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from saejax.core.devices import Layout
 from saejax.core.keys import stream
 from saejax.data.host import HostSource
-from saejax.data.source import AnySource, SyntheticSource
+from saejax.data.source import SyntheticSource
 from saejax.training.map_cells import block_shape
-from saejax.training.plan import Group, Local
+from saejax.training.plan import Group, Plan
 from saejax.training.settings import Settings
-from saejax.training.sweep import Sweep
 
 # On a CPU the compiler and the program share the machine's memory with the arrays. Measured with
 # tiny arrays: 0.24 GB for one width group, 0.92 for eight, 0.30 for one with ghosts, 0.65 for three
@@ -42,29 +39,6 @@ PROGRAM, PROGRAM_OF_GROUP, PROGRAM_OF_REVIVAL = 140_000_000, 97_000_000, 75_000_
 AUX = 2, 3
 # Scalars that an evaluation keeps of a cell.
 MEASUREMENTS = 24
-
-
-@runtime_checkable
-class Planned(Protocol):
-    """What the estimate asks of a plan, see `saejax.training.plan.Plan`."""
-
-    @property
-    def sweep(self) -> Sweep: ...
-
-    @property
-    def settings(self) -> Settings: ...
-
-    @property
-    def sources(self) -> Mapping[str, AnySource]: ...
-
-    @property
-    def groups(self) -> tuple[Group, ...]: ...
-
-    @property
-    def layout(self) -> Layout: ...
-
-    @property
-    def local(self) -> Local: ...
 
 
 @dataclass(frozen=True)
@@ -151,7 +125,7 @@ class Sizes:
         return replace(self, groups=tuple(changed))
 
 
-def estimate(plan: Planned) -> Memory:
+def estimate(plan: Plan) -> Memory:
     """Bytes that a run needs on one device, by kind (module docstring).
 
     Args:
@@ -165,7 +139,7 @@ def gigabytes(n: float) -> str:
     return f"{n / 1e9:.3g} GB"
 
 
-def sizes_of(plan: Planned) -> Sizes:
+def sizes_of(plan: Plan) -> Sizes:
     """The numbers of a plan that memory depends on."""
     s, sources = plan.settings, list(plan.sources.values())
     hosts = [source for source in sources if isinstance(source, HostSource)]

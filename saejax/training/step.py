@@ -13,7 +13,7 @@ from saejax.sae.architecture import Scalar
 from saejax.sae.params import Params, project
 from saejax.sae.registry import Architecture, Loss, Swept
 from saejax.sae.revival import AUXK, GHOST, REVIVALS
-from saejax.training.cells import ADAM, RELU, Cells, Hyper, public
+from saejax.training.cells import ADAM, RELU, Cells, Hyper, transpose_decoder
 from saejax.training.map_cells import map_cells
 from saejax.training.plan import Group, Program
 from saejax.training.settings import Settings
@@ -95,7 +95,8 @@ def step_cell(
     precision, swept = settings.matmul_precision, Swept(hyper.l1, hyper.k)
 
     def lowered(stored: Params) -> tuple[Scalar, Loss]:
-        loss = architecture.lowered(public(stored), x, swept, settings.sae, precision, axis)
+        params = transpose_decoder(stored)
+        loss = architecture.lowered(params, x, swept, settings.sae, precision, axis)
         return loss.total, loss
 
     # The value of what is lowered is not read, so that the compiler leaves out what only it needs.
@@ -108,7 +109,8 @@ def step_cell(
         grads = _with_ghosts(grads, cell, hyper, over(axis, whole_batch, x), settings)
     updates, opt = ADAM.update(grads, cell.opt)
     moved = jax.tree.map(lambda p, u: p - hyper.lr * u, cell.params, updates)
-    moved = public(architecture.settle(project(public(moved), settings.sae), loss, axis))
+    projected = project(transpose_decoder(moved), settings.sae)
+    moved = transpose_decoder(architecture.settle(projected, loss, axis))
 
     # A NaN is below nothing. Each latent's maximum first: the quickest form on a CPU.
     small = [
@@ -122,7 +124,7 @@ def step_cell(
     frozen_at = jnp.where(~finite & (cell.frozen_at < 0), step, cell.frozen_at)
     silent = cell.silent
     if silent is not None:
-        rule, weights = settings.resample, public(cell.params)
+        rule, weights = settings.resample, transpose_decoder(cell.params)
         silent = revival.observe(
             silent,
             hyper.resample,
@@ -153,7 +155,7 @@ def _with_aux(
 
     def helped() -> Params:
         more = architecture.dead_gradient(
-            public(cell.params),
+            transpose_decoder(cell.params),
             dead,
             x,
             Swept(hyper.l1, hyper.k),
@@ -161,7 +163,7 @@ def _with_aux(
             settings.matmul_precision,
             axis,
         )
-        return jax.tree.map(jnp.add, grads, public(more))
+        return jax.tree.map(jnp.add, grads, transpose_decoder(more))
 
     return jax.lax.cond(dead.any(), helped, lambda: grads)
 
@@ -175,9 +177,9 @@ def _with_ghosts(
 
     def haunted() -> Params:
         more = ghost.ghost_gradient(
-            public(cell.params), dead, x, settings.sae, settings.matmul_precision
+            transpose_decoder(cell.params), dead, x, settings.sae, settings.matmul_precision
         )
-        return jax.tree.map(jnp.add, grads, public(more))
+        return jax.tree.map(jnp.add, grads, transpose_decoder(more))
 
     return jax.lax.cond(dead.any(), haunted, lambda: grads)
 
@@ -195,8 +197,8 @@ def resample_cell(
     asks = (hyper.resample == revival.ON) | (hyper.resample == revival.ANTHROPIC)
     params, opt = revival.revive(
         key,
-        public(cell.params),
-        cell.opt._replace(mu=public(cell.opt.mu), nu=public(cell.opt.nu)),
+        transpose_decoder(cell.params),
+        cell.opt._replace(mu=transpose_decoder(cell.opt.mu), nu=transpose_decoder(cell.opt.nu)),
         (cell.silent >= settings.resample.window_steps) & asks & (cell.frozen_at < 0),
         x,
         hyper.l1,
@@ -207,8 +209,8 @@ def resample_cell(
         architecture,
         hyper.k,
     )
-    opt = opt._replace(mu=public(opt.mu), nu=public(opt.nu))
-    return cell._replace(params=public(params), opt=opt)
+    opt = opt._replace(mu=transpose_decoder(opt.mu), nu=transpose_decoder(opt.nu))
+    return cell._replace(params=transpose_decoder(params), opt=opt)
 
 
 def whole_batch(x: Float[Array, "*source batch d_in"], axis: str, at: int = 0) -> Array:

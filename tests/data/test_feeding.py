@@ -16,7 +16,7 @@ from saejax.data.store.source import StoreSource
 from saejax.data.store.writer import StoreWriter
 from saejax.sae.revival import Resample
 from saejax.training.batches import Inputs
-from saejax.training.cells import hypers, init_cells, public
+from saejax.training.cells import hypers, init_cells, transpose_decoder
 from saejax.training.planning import make_plan
 from saejax.training.state import centers, start
 
@@ -62,7 +62,7 @@ def test_a_sweep_on_stores_is_a_plain_loop_over_their_batches(tmp_path):
                 for seed in SWEEP.seeds
             ]
             cells = step(cells, np.stack(x), jnp.stack(keys * 2), jnp.int32(i))
-        W_dec = np.asarray(public(cells.params).W_dec).reshape(2, 2, 2, 1, 2, d_sae, 6)
+        W_dec = np.asarray(transpose_decoder(cells.params).W_dec).reshape(2, 2, 2, 1, 2, d_sae, 6)
         for index in np.ndindex(2, 2, 2, 1, 2):
             at = (*index[:2], width, *index[2:], 0, 0)
             np.testing.assert_allclose(

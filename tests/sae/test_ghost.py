@@ -14,7 +14,7 @@ from saejax.sae import ghost
 from saejax.sae.ghost import ghost_gradient
 from saejax.sae.params import Params
 from saejax.sae.revival import GHOST, OFF
-from saejax.training.cells import Hyper, init_cells, public
+from saejax.training.cells import Hyper, init_cells, transpose_decoder
 
 BATCH, D_IN, D_SAE = 9, 5, 7
 DEAD = np.array([True, False, False, True, False, True, False])
@@ -331,12 +331,12 @@ def test_off_cells_are_what_they_are_in_a_sweep_without_ghosts(side_by_side):
 def test_the_step_takes_the_sum_of_both_gradients(side_by_side):
     states, x, _, _ = side_by_side
     before, after = states[AFTER], states[AFTER + 1]
-    weights = jax.tree.map(lambda a: a[0, 1], public(before.params))
+    weights = jax.tree.map(lambda a: a[0, 1], transpose_decoder(before.params))
     params = {n: np.float64(a) for n, a in weights._asdict().items() if a is not None}
     dead = np.arange(D_SAE) == D_SAE - 1
     want = by_hand(params, np.float64(x[AFTER]), dead, SAEConfig())
     # A latent that does not fire has no other gradient, and Adam's first moment was 0 before.
-    got = public(after.opt.mu)
+    got = transpose_decoder(after.opt.mu)
     np.testing.assert_allclose(got.W_enc[0, 1, :, -1], 0.1 * want["W_enc"][:, -1], rtol=1e-3)
     np.testing.assert_allclose(got.b_enc[0, 1, -1], 0.1 * want["b_enc"][-1], rtol=1e-3)
     np.testing.assert_allclose(got.W_dec[0, 1, -1], 0.1 * want["W_dec"][-1], rtol=1e-3)
@@ -350,7 +350,7 @@ def test_an_sae_that_is_wholly_silent_learns_with_ghosts_alone():
     last = train([OFF, GHOST], settings, begin(2, settings, np.full(D_SAE, -3.0)), x)[-1]
 
     def error(way):
-        weights = jax.tree.map(lambda a: np.float64(a[0, way]), public(last.params))
+        weights = jax.tree.map(lambda a: np.float64(a[0, way]), transpose_decoder(last.params))
         h = np.maximum(np.float64(x[-1]) @ weights.W_enc + weights.b_enc, 0)
         return ((h @ weights.W_dec - x[-1]) ** 2).mean() / (x[-1] ** 2).mean()
 

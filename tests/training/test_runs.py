@@ -30,7 +30,7 @@ from saejax.data.synthetic import recipe
 from saejax.results.axes import ABSENT, AXES
 from saejax.sae.params import Params
 from saejax.sae.registry import ReLU
-from saejax.training.cells import Cells, hypers, init_cells, public
+from saejax.training.cells import Cells, hypers, init_cells, transpose_decoder
 from saejax.training.evaluate import to_next_larger
 from saejax.training.plan import Group, Program
 
@@ -233,7 +233,7 @@ def test_a_next_larger_dictionary_that_froze_is_not_compared_with():
     rows = {name: rng.normal(size=(2, 2, n, D_IN)).astype(np.float32) for name, n in widths.items()}
     groups = tuple(
         Cells(
-            public(Params(*(jnp.zeros(0),) * 2, jnp.array(rows[name]))),  # pyright: ignore
+            transpose_decoder(Params(*(jnp.zeros(0),) * 2, jnp.array(rows[name]))),  # pyright: ignore
             None,  # pyright: ignore
             jnp.array(frozen_at[name]),
             None,
@@ -302,7 +302,7 @@ def states_of_a_loop():
 
 
 def assert_is_state(result, cells):
-    params = public(cells.params)
+    params = transpose_decoder(cells.params)
     for (_, seed, _, *hyper), where in cells_of(result):
         at = seed, int(np.ravel_multi_index(hyper, (2, 1, 2, 1, 1)))
         assert_close(result.dictionary(**where), jax.tree.map(lambda a, at=at: a[at], params))

@@ -11,7 +11,7 @@ import pytest
 from saejax import SAEConfig, Settings, Sweep, load, train
 from saejax.core.keys import stream
 from saejax.results.workdir import RunLog
-from saejax.training.cells import public
+from saejax.training.cells import transpose_decoder
 from saejax.training.state import compile_chunk
 
 ROWS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
@@ -65,7 +65,7 @@ def stepwise():
 
 def weights_of(groups):
     """Weights of each width, [source, hyper, ...]."""
-    return [jax.tree.map(np.array, public(group.params)) for group in groups]
+    return [jax.tree.map(np.array, transpose_decoder(group.params)) for group in groups]
 
 
 def test_snapshots_change_nothing_else(taking, stepwise):

@@ -13,7 +13,7 @@ from helpers.cells import HYPER, N_HYPER, N_SOURCE, at, batches, group_step, sou
 from saejax import Resample, SAEConfig, Settings
 from saejax.sae.params import Params
 from saejax.sae.revival import OFF
-from saejax.training.cells import Cells, Hyper, public
+from saejax.training.cells import Cells, Hyper, transpose_decoder
 from saejax.training.map_cells import map_cells
 from saejax.training.step import resample_cell, step_cell
 
@@ -110,7 +110,7 @@ def test_one_step_is_adam_on_the_gradient_by_hand(reduction, use_b_dec, unit_nor
     x = rng.normal(size=(batch, d_in))
 
     def stored(tree):
-        return public(Params(**{k: jnp.array(v, jnp.float32) for k, v in tree.items()}))
+        return transpose_decoder(Params(**{k: jnp.array(v, jnp.float32) for k, v in tree.items()}))
 
     opt = optax.ScaleByAdamState(jnp.array(count, jnp.int32), stored(mu), stored(nu))  # pyright: ignore
     cell = Cells(stored(p), opt, jnp.array(-1, jnp.int32), None)
@@ -120,7 +120,7 @@ def test_one_step_is_adam_on_the_gradient_by_hand(reduction, use_b_dec, unit_nor
     expected = numpy_step(p, mu, nu, count, x, l1, lr, config)
     for got, want in zip((after.params, after.opt.mu, after.opt.nu), expected, strict=True):
         for name, value in want.items():
-            mine = getattr(public(got), name)
+            mine = getattr(transpose_decoder(got), name)
             np.testing.assert_allclose(mine, value, rtol=2e-4, atol=2e-6, err_msg=name)
     assert int(after.opt.count) == count + 1
     assert int(after.frozen_at) == -1

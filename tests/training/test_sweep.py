@@ -13,7 +13,7 @@ from saejax.core.keys import STREAMS, stream
 from saejax.results.axes import AXES
 from saejax.sae import params
 from saejax.sae.registry import JumpReLU, ReLU, TopK
-from saejax.training.cells import hypers, init_cells, public
+from saejax.training.cells import hypers, init_cells, transpose_decoder
 
 NAN, INF = float("nan"), float("inf")
 
@@ -254,7 +254,7 @@ def test_init_is_that_of_a_single_sae(use_b_dec):
     settings = Settings(sae=SAEConfig(use_b_dec=use_b_dec))
     seeds, d_in, d_sae = (0, 7), 4, 6
     cells = fresh(seeds, 2, 3, d_sae, settings)
-    got = public(cells.params)
+    got = transpose_decoder(cells.params)
     assert (got.b_dec is not None) == use_b_dec
     single = jax.jit(lambda key: params.init(key, d_in, d_sae, settings.sae))
     for s, seed in enumerate(seeds):

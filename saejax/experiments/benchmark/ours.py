@@ -17,7 +17,7 @@ from saejax.experiments.benchmark.problem import LR, Problem, Shape, data_of, pe
 from saejax.experiments.benchmark.turns import product, take_turns
 from saejax.sae.params import Params
 from saejax.training.batches import Inputs
-from saejax.training.cells import public
+from saejax.training.cells import transpose_decoder
 from saejax.training.chunk import State, train_steps
 from saejax.training.plan import Plan, Program
 from saejax.training.planning import make_plan
@@ -164,7 +164,7 @@ def prepare(problem: Problem, precision: Precision = "highest") -> Callable[[], 
     )
     at = Progress(*start(plan))
     same = jax.tree.map(
-        lambda a: np.broadcast_to(a, (1, shape.cells, *a.shape)), public(problem.weights)
+        lambda a: np.broadcast_to(a, (1, shape.cells, *a.shape)), transpose_decoder(problem.weights)
     )
     cells = (at.state.cells[0]._replace(params=spread(plan.mesh, same, CELLS)),)
     batches = source.feed(0, 0, steps, shape.batch)
@@ -178,7 +178,7 @@ def prepare(problem: Problem, precision: Precision = "highest") -> Callable[[], 
         ended = jax.block_until_ready(run(fresh, at.inputs, jnp.int32(0)))
 
         def dictionaries() -> list[Params]:
-            params = to_host(public(ended.cells[0].params))
+            params = to_host(transpose_decoder(ended.cells[0].params))
             return [jax.tree.map(lambda a, i=i: a[0, i], params) for i in range(shape.cells)]
 
         return dictionaries

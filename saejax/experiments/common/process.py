@@ -44,7 +44,7 @@ def begin(own: flags.FlagValues) -> None:
 
     A CPU counts as a device for each of its cores, unless JAX was told otherwise: cells that train
     side by side, a thread each, wait less for one another than the threads of one product do
-    (BUILD_NOTES.md, "A device a core").
+    (experiments/docs/pages/notes/speed.md).
 
     Raises:
         ValueError: for flags of several processes without `--distributed`, and where the processes
