@@ -124,6 +124,19 @@ def share(k: int, n: int, level: float) -> Interval:
     return Interval(k / n if n else np.nan, float(low), float(high))
 
 
+def half_interval(x: Float[np.ndarray, " n"]) -> float:
+    """Half the 95 % interval of a mean: `t(0.975, n - 1) sd / sqrt(n)` with Student's t.
+
+    The standard deviation has the divisor n - 1; NaN for fewer than two values.
+    """
+    n = len(x)
+    if n < 2:
+        return np.nan
+    from scipy.stats import t as student_t  # half a second to import
+
+    return float(student_t.ppf((1 + LEVEL) / 2, n - 1) * x.std(ddof=1) / np.sqrt(n))
+
+
 def mean_and_spread(values: np.ndarray) -> tuple[Any, Any]:
     """Mean and standard deviation (divisor n - 1) over the first axis, that of the seeds.
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 from scipy import stats
 
-from saejax.core.stats import LEVEL, Interval, as_sample, share
+from saejax.core.stats import LEVEL, Interval, as_sample, half_interval, share
 from saejax.interpret.evidence import Label
 
 
@@ -100,10 +100,7 @@ def over_seeds(rates: Float[np.ndarray, " n"]) -> Interval:
     Source: Student (1908), "The probable error of a mean".
     """
     x = as_sample("rates", rates, 0.0, 1.0)
-    value, n = float(x.mean()), len(x)
-    if n < 2:
-        return Interval(value, np.nan, np.nan)
-    half = float(stats.t.ppf((1 + LEVEL) / 2, n - 1) * x.std(ddof=1) / np.sqrt(n))
+    value, half = float(x.mean()), half_interval(x)
     return Interval(value, value - half, value + half)
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from saejax.core.stats import half_interval
 from saejax.core.table import Table
 from saejax.metrics.catalogue import METRICS
 from saejax.results.axes import AXES, coordinates, same
@@ -65,13 +66,7 @@ def _paired(both: np.ndarray) -> dict[str, Any]:
 
 
 def _half_interval(by_seed: np.ndarray) -> float | None:
-    """Half of the 95 % interval of a mean over seeds, Student's t; None for one seed."""
-    n = len(by_seed)
-    if n < 2:
-        return None
-    from scipy.stats import t as student_t  # half a second to import
-
-    return float(student_t.ppf(0.975, n - 1) * by_seed.std(ddof=1) / np.sqrt(n))
+    return half_interval(by_seed) if len(by_seed) > 1 else None
 
 
 def agreement(reference: Result, others: Mapping[str, Result], metrics: Sequence[str]) -> Table:

@@ -10,9 +10,8 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy import stats
 
-from saejax.core.stats import mean_and_spread
+from saejax.core.stats import half_interval, mean_and_spread
 from saejax.core.table import Table
 from saejax.results.axes import SAME
 from saejax.results.result import Result
@@ -68,8 +67,7 @@ def verdict(
     if n == 0:
         answer = "not measured: no seed has a value"
     else:
-        m, spread = mean_and_spread(distance[kept])
-        half = float(stats.t.ppf(0.975, n - 1)) * spread / n**0.5 if n > 1 else 0.0
+        m, half = float(distance[kept].mean()), half_interval(distance[kept]) if n > 1 else 0.0
         answer = "holds" if m > half else "does not hold" if m <= -half else "unclear"
         notes = ["one seed"] if n == 1 else []
         if chosen_from > 1:
