@@ -7,6 +7,7 @@ Files run in the order of their cost, the dearest first, so that all workers end
 import json
 import os
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -33,6 +34,7 @@ jaxtyping.install_import_hook("saejax", "helpers.typechecker.check")
 COSTS = Path(__file__).parent / "costs.json"
 # Programs of code that has changed are not used again: past this size the oldest go.
 MOST_BYTES = 2**30
+FILES_DONE = count(1)
 
 
 @pytest.fixture
@@ -50,6 +52,17 @@ def optimised():
     jax.config.update("jax_disable_most_optimizations", False)
     yield
     jax.config.update("jax_disable_most_optimizations", True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def memory_of_a_laptop():
+    """Every tenth file lets go of all programs, or a worker would come to hold 6 GB of them."""
+    yield
+    if next(FILES_DONE) % 10 == 0:
+        from saejax.core import programs  # after the hook above, and when JAX has been set up
+
+        programs.forget()
+        jax.clear_caches()
 
 
 # ------------------------------------------------------------------------ the cache, costs of files

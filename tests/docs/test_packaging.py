@@ -9,7 +9,7 @@ import zipfile
 import pytest
 from helpers.commands import HERE, ROOT
 
-LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "results", "*.egg-info", "__pycache__")
+LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "runs", "*.egg-info", "__pycache__")
 
 
 @pytest.fixture(scope="module")
