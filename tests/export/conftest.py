@@ -5,6 +5,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from helpers.exported import CELLS, COORDS, RUN, SHAPE, params
+from helpers.sae_folders import FORMATS, NEEDS_TORCH
 from helpers.saes import D_SAE
 
 from saejax.results.axes import ABSENT
@@ -40,3 +41,10 @@ def workdir(result, tmp_path):
     with RunLog(tmp_path / "run", result.run, None) as log:
         log.finish(result)
     return tmp_path / "run"
+
+
+@pytest.fixture(params=FORMATS)
+def format(request):
+    if request.param == "dictionary_learning":
+        pytest.importorskip("torch", reason=NEEDS_TORCH)
+    return request.param

@@ -28,24 +28,6 @@ from saejax import Sweep, load, train
 from saejax.training.batches import Inputs
 from saejax.training.chunk import State
 
-
-@pytest.fixture(scope="module")
-def recorded():
-    """A run on a function, and every batch that it asked for."""
-    seen = []
-
-    def function(key):
-        x = batch_of(key)
-        jax.debug.callback(lambda a: seen.append(np.array(a)), x)
-        return x
-
-    text = io.StringIO()
-    with redirect_stderr(text):
-        result = quiet(TWO_L1, function, PLAIN)
-    jax.effects_barrier()
-    return result, seen, text.getvalue()
-
-
 # ---------------------------------------------------------------------------------------- trouble
 
 

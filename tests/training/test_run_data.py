@@ -1,8 +1,5 @@
 """Whole runs on functions, arrays and mixtures of both, and by hand on full batches."""
 
-import io
-from contextlib import redirect_stderr
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,23 +22,6 @@ from saejax import SAEConfig, Settings, Sweep, encode
 from saejax.data.source import FullBatch
 from saejax.sae import params
 from saejax.sae.params import Params
-
-
-@pytest.fixture(scope="module")
-def recorded():
-    """A run on a function, and every batch that it asked for."""
-    seen = []
-
-    def function(key):
-        x = batch_of(key)
-        jax.debug.callback(lambda a: seen.append(np.array(a)), x)
-        return x
-
-    text = io.StringIO()
-    with redirect_stderr(text):
-        result = quiet(TWO_L1, function, PLAIN)
-    jax.effects_barrier()
-    return result, seen, text.getvalue()
 
 
 def test_every_batch_is_fresh_and_follows_from_seed_and_step(recorded):
