@@ -61,7 +61,7 @@ def memory_of_a_laptop():
     if next(FILES_DONE) % 10 == 0:
         from saejax.core import programs  # after the hook above, and when JAX has been set up
 
-        programs.forget()
+        programs._jitted.cache_clear()
         jax.clear_caches()
 
 

@@ -69,11 +69,6 @@ def compiled(run: Any, *arguments: Any) -> Any:
     return kept[tree, shapes]
 
 
-def forget() -> None:
-    """Lets go of every kept program and its memory; the next use compiles again."""
-    _jitted.cache_clear()
-
-
 def shape_of(a: Any) -> jax.ShapeDtypeStruct:
     """What an array is like and where it lies, without it."""
     placed = isinstance(a, jax.Array) and isinstance(a.sharding, NamedSharding)
