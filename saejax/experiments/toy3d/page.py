@@ -183,6 +183,8 @@ def _film(result: Result, ratio: float, l1: float, title: str) -> bytes:
     assert result.features is not None
     F = result.features[0, 0]
     taken = result.snapshots(ratio=ratio, l1=l1, seed=result.coords["seed"][0])
-    parts = taken.W_dec, taken.alive, _scores(F, taken), taken.steps
-    chosen = figures.film_steps(taken.steps)
-    return gif.encode(figures.film(F, *(part[chosen] for part in parts), title))
+    i = figures.film_steps(taken.steps)
+    scores = _scores(F, taken)[i]
+    return gif.encode(
+        figures.film(F, taken.W_dec[i], taken.alive[i], scores, taken.steps[i], title)
+    )
